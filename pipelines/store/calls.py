@@ -1,0 +1,196 @@
+"""Prompts, the calls made about them, the answers and what verifiers said of those."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from sqlite_utils import Database
+
+from judges.records import Verdict
+from pipelines.store.connection import now
+from teachers.client import Completion
+from teachers.process import alive, started_at
+from teachers.records import Call, Prompt, Sample
+
+Split = Literal["train", "held_out"]
+
+
+class StoredPrompt(NamedTuple):
+    """A prompt and the side of the split it was put on when it was first seen."""
+
+    prompt: Prompt
+    split: Split
+
+
+def add_prompts(
+    db: Database, round_id: str, rows: Iterable[tuple[Prompt, Split, str]]
+) -> None:
+    """Store prompts (with their split and source) and tie them to a round, in order.
+
+    A prompt that is stored already keeps the split it has: a row never moves.
+    """
+    at = now()
+    for position, (prompt, split, source) in enumerate(rows):
+        db.execute(
+            "insert or ignore into prompts values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (prompt.id, prompt.task, prompt.question, prompt.reference, prompt.verifier)
+            + (json.dumps(prompt.entry), source, split, at),
+        )
+        db.execute(
+            "insert or ignore into round_prompts values (?, ?, ?)", (round_id, position, prompt.id)
+        )
+
+
+def prompts_of(db: Database, round_id: str) -> list[StoredPrompt]:
+    """A round's prompts, in the order they were supplied."""
+    rows = db.execute(
+        "select task, question, reference, verifier, entry, split from round_prompts"
+        " join prompts on prompts.id = prompt_id where round_id = ? order by position",
+        (round_id,),
+    )
+    return [
+        StoredPrompt(
+            Prompt(
+                task=task,
+                question=question,
+                reference=reference,
+                verifier=verifier,
+                entry=json.loads(entry),
+            ),
+            split,
+        )
+        for task, question, reference, verifier, entry, split in rows
+    ]
+
+
+class Asked(NamedTuple):
+    """A call, and why it is made."""
+
+    call: Call
+    prompt_id: str
+    purpose: str
+    """`teach`, or `eval` with the name of what is measured."""
+
+
+def owner() -> str:
+    """Names this process for ever: its pid and when it started."""
+    return f"{os.getpid()}:{started_at(os.getpid())}"
+
+
+def send(db: Database, round_id: str, asked: Asked) -> int:
+    """Write down that a call is about to be made; returns which attempt this is, from 1."""
+    call = asked.call
+    attempt = 1 + int(
+        db.execute("select count(*) from calls where id = ?", (call.id,)).fetchone()[0]
+    )
+    db.execute(
+        "insert into calls (id, attempt, round_id, prompt_id, purpose, weights, request, state,"
+        " owner, sent_at) values (?, ?, ?, ?, ?, ?, ?, 'sent', ?, ?)",
+        (call.id, attempt, round_id, asked.prompt_id, asked.purpose, call.weights)
+        + (call.model_dump_json(exclude={"weights"}), owner(), now()),
+    )
+    return attempt
+
+
+def finish(db: Database, asked: Asked, attempt: int, completion: Completion) -> None:
+    """Mark a call done and keep its answers: one transaction, so never one without the other."""
+    at = now()
+    db.execute(
+        "update calls set state = 'done', ended_at = ?, prompt_tokens = ?, completion_tokens = ?"
+        " where id = ? and attempt = ?",
+        (at, *completion.usage, asked.call.id, attempt),
+    )
+    db.conn.executemany(
+        "insert into samples values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (sample.id, sample.call_id, asked.prompt_id, sample.position, sample.text)
+            + (sample.thinking, sample.finish_reason, sample.tokens, at)
+            for sample in completion.samples
+        ],
+    )
+
+
+def give_up(
+    db: Database, call_id: str, attempt: int, state: Literal["failed", "uncertain"], error: str
+) -> None:
+    """Mark a call that gave nothing; `uncertain` means that it may have been done and charged."""
+    db.execute(
+        "update calls set state = ?, ended_at = ?, error = ? where id = ? and attempt = ?",
+        (state, now(), error, call_id, attempt),
+    )
+
+
+def orphans_to_uncertain(db: Database) -> int:
+    """List as `uncertain` every call in flight whose process is gone; returns how many."""
+    sent = db.execute("select id, attempt, owner from calls where state = 'sent'").fetchall()
+    lost = 0
+    for call_id, attempt, whose in sent:
+        pid, _, started = whose.partition(":")
+        if started not in ("", "None") and alive(int(pid), float(started)):
+            continue
+        give_up(db, call_id, attempt, "uncertain", "the process that asked ended")
+        lost += 1
+    return lost
+
+
+def done_calls(db: Database, ids: Iterable[str]) -> set[str]:
+    """Which of these calls have been answered."""
+    done: set[str] = set()
+    for some in _chunks(list(ids)):
+        rows = db.execute(
+            f"select id from calls where state = 'done' and id in ({_marks(some)})", some
+        )
+        done.update(row[0] for row in rows)
+    return done
+
+
+def samples_of(db: Database, call_ids: Sequence[str]) -> dict[str, list[Sample]]:
+    """The answers of some calls, each call's in order of position."""
+    found: dict[str, list[Sample]] = {}
+    for some in _chunks(call_ids):
+        rows = db.execute(
+            "select call_id, position, text, thinking, finish_reason, tokens from samples"
+            f" where call_id in ({_marks(some)}) order by call_id, position",
+            some,
+        )
+        for call_id, position, text, thinking, finish_reason, tokens in rows:
+            sample = Sample(
+                call_id=call_id,
+                position=position,
+                text=text,
+                thinking=thinking,
+                finish_reason=finish_reason,
+                tokens=tokens,
+            )
+            found.setdefault(call_id, []).append(sample)
+    return found
+
+
+def add_verdict(db: Database, verdict: Verdict) -> None:
+    """Store a verdict; the same one twice is one row."""
+    db.execute(
+        "insert or ignore into verdicts values (?, ?, ?, ?, ?, ?, ?, ?)",
+        (verdict.id, verdict.sample_id, verdict.verifier, verdict.parser, verdict.state)
+        + (verdict.answer, verdict.reason, now()),
+    )
+
+
+def verdicts_by_id(db: Database, ids: Sequence[str]) -> dict[str, Mapping[str, str]]:
+    """State, answer and reason of the verdicts that are stored, by id."""
+    found: dict[str, Mapping[str, str]] = {}
+    for some in _chunks(ids):
+        rows = db.execute(
+            f"select id, state, answer, reason from verdicts where id in ({_marks(some)})", some
+        )
+        for verdict_id, state, answer, reason in rows:
+            found[verdict_id] = {"state": state, "answer": answer, "reason": reason}
+    return found
+
+
+def _chunks(values: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:
+    return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,193 @@
+"""Training runs, the checkpoints they made, what evals say of them, and which one is served."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from sqlite_utils import Database
+
+from pipelines.store.connection import now
+from teachers.errors import ConfigError
+
+CHAMPION = "champion"
+
+
+class Checkpoint(NamedTuple):
+    """A trained student on disk."""
+
+    id: str
+    training_run_id: str
+    step: int
+    adapter: Path
+    adapter_sha256: str
+    merged: Path
+    weights: str
+    """Fingerprint of the merged copy."""
+
+
+class Metric(NamedTuple):
+    step: int
+    name: str
+    value: float
+
+
+def open_training(
+    db: Database, run_id: str, round_id: str, dataset_id: str, job: str, folder: Path
+) -> None:
+    """Record a training run that starts or is taken up again."""
+    db.execute(
+        "insert into training_runs (id, round_id, dataset_id, job, folder, state, started_at)"
+        " values (?, ?, ?, ?, ?, 'running', ?)"
+        " on conflict (id) do update set state = 'running', error = null",
+        (run_id, round_id, dataset_id, job, str(folder), now()),
+    )
+
+
+def close_training(
+    db: Database,
+    run_id: str,
+    state: Literal["done", "failed"],
+    *,
+    peak_bytes: int | None = None,
+    error: str | None = None,
+) -> None:
+    """Say how a training run ended, and the most memory it held."""
+    db.execute(
+        "update training_runs set state = ?, ended_at = ?, peak_bytes = ?, error = ? where id = ?",
+        (state, now(), peak_bytes, error, run_id),
+    )
+
+
+def add_metrics(db: Database, run_id: str, metrics: Iterable[Metric]) -> None:
+    """Store metrics; a step that was trained again after a kill replaces its first values."""
+    db.conn.executemany(
+        "insert or replace into metrics values (?, ?, ?, ?)",
+        [(run_id, *metric) for metric in metrics],
+    )
+
+
+def metrics_of(db: Database, run_id: str, name: str) -> list[tuple[int, float]]:
+    """(step, value) of one metric, in order."""
+    return [
+        (int(step), float(value))
+        for step, value in db.execute(
+            "select step, value from metrics where training_run_id = ? and name = ? order by step",
+            (run_id, name),
+        )
+    ]
+
+
+def add_checkpoint(db: Database, checkpoint: Checkpoint) -> None:
+    db.execute(
+        "insert or ignore into checkpoints values (?, ?, ?, ?, ?, ?, ?, ?)",
+        (checkpoint.id, checkpoint.training_run_id, checkpoint.step, str(checkpoint.adapter))
+        + (checkpoint.adapter_sha256, str(checkpoint.merged), checkpoint.weights, now()),
+    )
+
+
+def checkpoint(db: Database, name: str) -> Checkpoint:
+    """A checkpoint by its id, an unambiguous beginning of it, or an alias.
+
+    Raises:
+        ConfigError: there is none, or more than one.
+    """
+    alias = db.execute("select checkpoint_id from aliases where name = ?", (name,)).fetchone()
+    wanted = alias[0] if alias and alias[0] else name
+    rows = db.execute(
+        "select id, training_run_id, step, adapter_path, adapter_sha256, merged_path, weights"
+        " from checkpoints where substr(id, 1, length(?)) = ? limit 2",
+        (wanted, wanted),
+    ).fetchall()
+    if len(rows) != 1:
+        raise ConfigError(
+            f"{'More than one' if rows else 'No'} checkpoint is called {name!r}.",
+            hint="preceptor query 'select id, created_at from checkpoints' lists them.",
+        )
+    found_id, run, step, adapter, sha256, merged, weights = rows[0]
+    return Checkpoint(found_id, run, step, Path(adapter), sha256, Path(merged), weights)
+
+
+def add_eval(
+    db: Database,
+    eval_id: str,
+    round_id: str,
+    weights: str,
+    checkpoint_id: str | None,
+    prompting: str,
+    items: Sequence[tuple[str, str, str, str]],
+) -> None:
+    """Store an eval with its per-item results.
+
+    Args:
+        items: (prompt id, sample id, state by the strict parser, state by the lenient one).
+    """
+    db.execute(
+        "insert or ignore into evals values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (eval_id, round_id, weights, checkpoint_id, prompting, len(items))
+        + (_share(items, 2), _share(items, 3), now()),
+    )
+    db.conn.executemany(
+        "insert or ignore into eval_items values (?, ?, ?, ?, ?)",
+        [(eval_id, *item) for item in items],
+    )
+
+
+def _share(items: Sequence[tuple[str, str, str, str]], column: int) -> float | None:
+    return sum(item[column] == "verified" for item in items) / len(items) if items else None
+
+
+def add_promotion(
+    db: Database,
+    promotion_id: str,
+    round_id: str,
+    checkpoint_id: str,
+    decision: Literal["promoted", "kept"],
+    reason: str,
+    report: Mapping[str, Any],
+) -> bool:
+    """Store a gate's decision; returns False if it was stored before."""
+    incumbent = champion_id(db)
+    stored = db.execute(
+        "insert or ignore into promotions values (?, ?, ?, ?, ?, ?, ?, ?)",
+        (promotion_id, round_id, checkpoint_id, incumbent, decision, reason)
+        + (json.dumps(report), now()),
+    )
+    return stored.rowcount == 1
+
+
+def champion_id(db: Database) -> str | None:
+    """The checkpoint that is served, or None while that is the base."""
+    row = db.execute("select checkpoint_id from aliases where name = ?", (CHAMPION,)).fetchone()
+    return row[0] if row else None
+
+
+def move_alias(db: Database, name: str, checkpoint_id: str | None, why: str) -> None:
+    """Point an alias at a checkpoint, or at the base (None). Every move is kept."""
+    db.execute(
+        "insert into alias_moves (name, checkpoint_id, why, moved_at) values (?, ?, ?, ?)",
+        (name, checkpoint_id, why, now()),
+    )
+
+
+def roll_back(db: Database, name: str = CHAMPION) -> tuple[str | None, str | None]:
+    """Point an alias back at what it pointed at before; returns (from, to), None being the base.
+
+    Rolling back twice goes two promotions back: a rollback is not itself undone by a rollback.
+
+    Raises:
+        ConfigError: there is nothing before.
+    """
+    stack: list[str | None] = [None]
+    for checkpoint_id, why in db.execute(
+        "select checkpoint_id, why from alias_moves where name = ? order by seq", (name,)
+    ):
+        if why == "rollback":
+            stack.pop()
+        elif checkpoint_id != stack[-1]:
+            stack.append(checkpoint_id)
+    if len(stack) < 2:
+        raise ConfigError(f"The alias {name!r} has nothing to go back to.")
+    current, previous = stack[-1], stack[-2]
+    move_alias(db, name, previous, "rollback")
+    return current, previous

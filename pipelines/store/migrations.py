@@ -1,0 +1,178 @@
+"""The schema, as numbered steps. A step that has been released is never edited: add another."""
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+MIGRATIONS = Migrations("preceptor")
+
+# Times are seconds since 1970. Columns that hold JSON say so in their name or are called
+# `report`, `request`, `entry`, `job` or `recipe`.
+
+
+@MIGRATIONS()
+def m001_rounds(db: Database) -> None:
+    _run(
+        db,
+        """
+        create table rounds (
+            id text primary key, name text not null, number integer not null,
+            recipe text not null, state text not null
+                check (state in ('running', 'done', 'stopped', 'failed', 'interrupted')),
+            started_at real not null, ended_at real, note text
+        ) strict""",
+        """
+        create table stages (
+            round_id text not null references rounds (id), name text not null,
+            state text not null check (state in ('running', 'done')),
+            started_at real not null, ended_at real, report text,
+            primary key (round_id, name)
+        ) strict""",
+    )
+
+
+@MIGRATIONS()
+def m002_prompts_and_answers(db: Database) -> None:
+    _run(
+        db,
+        """
+        create table prompts (
+            id text primary key, task text not null, question text not null, reference text,
+            verifier text not null, entry text not null, source text not null,
+            split text not null check (split in ('train', 'held_out')), created_at real not null
+        ) strict""",
+        "create index prompts_by_task on prompts (task, split)",
+        """
+        create table round_prompts (
+            round_id text not null references rounds (id), position integer not null,
+            prompt_id text not null references prompts (id),
+            primary key (round_id, prompt_id)
+        ) strict, without rowid""",
+        """
+        create table calls (
+            id text not null, attempt integer not null,
+            round_id text not null, prompt_id text not null, purpose text not null,
+            weights text not null, request text not null,
+            state text not null check (state in ('sent', 'done', 'failed', 'uncertain')),
+            owner text not null, sent_at real not null, ended_at real,
+            prompt_tokens integer, completion_tokens integer, error text,
+            primary key (id, attempt)
+        ) strict""",
+        "create index calls_in_flight on calls (state) where state in ('sent', 'uncertain')",
+        "create index calls_by_prompt on calls (prompt_id)",
+        """
+        create table samples (
+            id text primary key, call_id text not null, prompt_id text not null,
+            position integer not null, text text not null, thinking text,
+            finish_reason text not null, tokens integer, created_at real not null,
+            unique (call_id, position)
+        ) strict""",
+        "create index samples_by_prompt on samples (prompt_id)",
+        """
+        create table verdicts (
+            id text primary key, sample_id text not null references samples (id),
+            verifier text not null, parser text not null, state text not null
+                check (state in ('verified', 'refuted', 'unparsed', 'timeout',
+                                 'not_applicable', 'error')),
+            answer text, reason text not null, created_at real not null
+        ) strict""",
+        "create index verdicts_by_sample on verdicts (sample_id)",
+    )
+
+
+@MIGRATIONS()
+def m003_datasets(db: Database) -> None:
+    _run(
+        db,
+        """
+        create table datasets (
+            id text primary key, round_id text not null references rounds (id), kind text not null,
+            rows integer not null, path text not null, sha256 text not null,
+            created_at real not null
+        ) strict""",
+        """
+        create table dataset_rows (
+            dataset_id text not null references datasets (id), position integer not null,
+            sample_id text not null references samples (id),
+            primary key (dataset_id, position)
+        ) strict, without rowid""",
+        "create index datasets_of_sample on dataset_rows (sample_id)",
+        """
+        create table rejections (
+            round_id text not null references rounds (id),
+            sample_id text not null references samples (id),
+            reason text not null, detail text,
+            primary key (round_id, sample_id)
+        ) strict, without rowid""",
+    )
+
+
+@MIGRATIONS()
+def m004_training(db: Database) -> None:
+    _run(
+        db,
+        """
+        create table training_runs (
+            id text primary key, round_id text not null references rounds (id),
+            dataset_id text not null references datasets (id), job text not null,
+            folder text not null, state text not null
+                check (state in ('running', 'done', 'failed')),
+            started_at real not null, ended_at real, peak_bytes integer, error text
+        ) strict""",
+        """
+        create table metrics (
+            training_run_id text not null references training_runs (id),
+            step integer not null, name text not null, value real not null,
+            primary key (training_run_id, step, name)
+        ) strict, without rowid""",
+        """
+        create table checkpoints (
+            id text primary key, training_run_id text not null references training_runs (id),
+            step integer not null, adapter_path text not null, adapter_sha256 text not null,
+            merged_path text not null, weights text not null, created_at real not null
+        ) strict""",
+    )
+
+
+@MIGRATIONS()
+def m005_gates(db: Database) -> None:
+    _run(
+        db,
+        """
+        create table evals (
+            id text primary key, round_id text not null references rounds (id),
+            weights text not null, checkpoint_id text references checkpoints (id),
+            prompting text not null, items integer not null, strict real, lenient real,
+            created_at real not null
+        ) strict""",
+        """
+        create table eval_items (
+            eval_id text not null references evals (id),
+            prompt_id text not null references prompts (id),
+            sample_id text not null references samples (id),
+            strict text not null, lenient text not null,
+            primary key (eval_id, prompt_id)
+        ) strict, without rowid""",
+        """
+        create table promotions (
+            id text primary key, round_id text not null references rounds (id),
+            checkpoint_id text not null references checkpoints (id), incumbent text,
+            decision text not null check (decision in ('promoted', 'kept')),
+            reason text not null, report text not null, created_at real not null
+        ) strict""",
+        """
+        create table alias_moves (
+            seq integer primary key, name text not null,
+            checkpoint_id text references checkpoints (id),
+            why text not null, moved_at real not null
+        ) strict""",
+        "create index moves_of_alias on alias_moves (name, seq)",
+        """
+        create view aliases as
+            select name, checkpoint_id, why, moved_at from alias_moves
+            where seq in (select max(seq) from alias_moves group by name)""",
+    )
+
+
+def _run(db: Database, *statements: str) -> None:
+    for statement in statements:
+        db.execute(statement)

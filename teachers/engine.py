@@ -1,0 +1,310 @@
+"""A vLLM server of our own: started, watched, given weights, stopped.
+
+The server listens on loopback with a key of its own and is reached through `Engine.client`.
+On the CPU the flags are those of the measured recipe; `command` replaces the program by any other
+that speaks the same protocol.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import httpx
+
+from teachers.client import Client, Endpoint
+from teachers.errors import EngineDied, EngineError
+from teachers.files import write_whole
+from teachers.process import alive, kill_group, started_at
+from teachers.progress import Progress, Silent, step
+from teachers.sync import Probe, prove
+from teachers.weights import Weights, child_environment
+
+SERVED_NAME = "preceptor"
+START_LIMIT_S = 300.0
+STOP_LIMIT_S = 10.0
+# A server that dies this often without answering anything in between is not worth more patience.
+MAX_RESTARTS = 3
+
+
+class EngineSettings(NamedTuple):
+    """How a server is started; None means: chosen for this machine."""
+
+    max_model_len: int = 1024
+    """Longest prompt and answer together, in tokens."""
+    max_num_seqs: int = 64
+    """Answers decoded at once."""
+    kv_cache_gib: int = 2
+    """Key-value cache on the CPU, in GiB."""
+    gpu_memory_share: float = 0.45
+    """Share of a GPU's memory; the rest is for training."""
+    device: str | None = None
+    """`cpu` or `gpu`."""
+    dtype: str = "bfloat16"
+    command: tuple[str, ...] = ()
+    """A program to start instead of vLLM, with the same flags after it."""
+
+
+def has_nvidia() -> bool:
+    """Whether an NVIDIA driver is loaded."""
+    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
+
+
+class Engine:
+    """One model server and the process that keeps it.
+
+    Args:
+        weights: what it serves from the start.
+        home: its log and its record go to `logs/` and `engines/` there.
+        settings: how it is started.
+        concurrency: most requests in flight.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        home: Path,
+        *,
+        settings: EngineSettings | None = None,
+        concurrency: int = 32,
+        progress: Progress | None = None,
+    ) -> None:
+        self.weights = weights
+        self.settings = settings or EngineSettings()
+        self.device = self.settings.device or ("gpu" if has_nvidia() else "cpu")
+        self._home = home
+        self._concurrency = concurrency
+        self._progress = progress or Silent()
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._client: Client | None = None
+        self._record: Path | None = None
+        self._restarts = 0
+        self._lock = asyncio.Lock()
+        self._key = secrets.token_urlsafe(24)
+        self.port = 0
+        self.log = home / "logs" / "engine.log"
+
+    async def __aenter__(self) -> "Engine":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def client(self) -> Client:
+        if self._client is None:
+            raise EngineError("The engine is not running.")
+        return self._client
+
+    @property
+    def running(self) -> bool:
+        return self._keeper is not None and self._keeper.poll() is None
+
+    async def start(self) -> None:
+        """Start the server and wait until it answers.
+
+        Raises:
+            EngineError: it ended or did not answer in time; the log's last lines are in the hint.
+        """
+        sweep(self._home)
+        self.port = _free_port()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} port {self.port}\n".encode())
+            log.flush()
+            self._keeper = self._spawn(log)
+        self._remember(self._keeper.pid)
+        self._client = Client(
+            Endpoint(
+                url=f"http://127.0.0.1:{self.port}",
+                model=SERVED_NAME,
+                concurrency=self._concurrency,
+            ),
+            key=self._key,
+        )
+        try:
+            await self._until_healthy()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def ensure(self) -> None:
+        """Start the server if it is not running, again after a crash, with growing pauses.
+
+        Raises:
+            EngineDied: it has crashed too often.
+        """
+        async with self._lock:
+            if self.running and await self._healthy():
+                return
+            if self._keeper is not None:
+                await self.stop()
+                if self._restarts >= MAX_RESTARTS:
+                    raise EngineDied(
+                        f"The engine died {self._restarts + 1} times.", hint=self._last_words()
+                    )
+                self._progress.say(f"engine died, starting it again ({self.log})")
+                await asyncio.sleep(2.0**self._restarts - 1)
+                self._restarts += 1
+            await self.start()
+
+    def worked(self) -> None:
+        """The server did something useful: forget earlier crashes."""
+        self._restarts = 0
+
+    async def load(self, weights: Weights, probe: Probe | None = None) -> None:
+        """Make the server answer from other weights of the same shape, and prove that it does.
+
+        Args:
+            weights: a merged checkpoint, or the base.
+            probe: what the trainer measured on these weights; without it the swap is not proven.
+
+        Raises:
+            SyncMismatch: the server's log-probabilities are not those of `weights`.
+        """
+        await self.ensure()
+        if weights.fingerprint == self.weights.fingerprint:
+            return
+        before = await self.client.logprobs(probe.tokens) if probe else []
+        old, self.weights = self.weights, weights
+        await self._reload(weights.path)
+        if probe:
+            after = await self.client.logprobs(probe.tokens)
+            prove(probe, before, after, old=old.fingerprint, new=weights.fingerprint)
+
+    async def _reload(self, path: Path) -> None:
+        swap = {"method": "reload_weights", "kwargs": {"weights_path": str(path)}}
+        await self.client.post("/collective_rpc", swap)
+        # Cached prefixes were computed by the old weights.
+        await self.client.post("/reset_prefix_cache", {})
+
+    async def stop(self) -> None:
+        """End the server and every process it started; returns when they are gone."""
+        if self._client is not None:
+            await self._client.__aexit__()
+            self._client = None
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        if keeper.stdin is not None:
+            keeper.stdin.close()
+        try:
+            await asyncio.to_thread(keeper.wait, STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            keeper.kill()
+            keeper.wait()
+        # Also when the keeper was killed and could not do it.
+        kill_group(keeper.pid)
+        if self._record is not None:
+            self._record.unlink(missing_ok=True)
+
+    def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        environment = child_environment(
+            VLLM_API_KEY=self._key,
+            VLLM_SERVER_DEV_MODE="1",
+            VLLM_CPU_KVCACHE_SPACE=str(self.settings.kv_cache_gib),
+            VLLM_NO_USAGE_STATS="1",
+        )
+        return subprocess.Popen(
+            [sys.executable, "-m", "teachers.keeper", *self._command()],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def _command(self) -> list[str]:
+        # The `vllm` script asks for the metadata of a package of that name, which vllm-cpu is not.
+        program = self.settings.command or (
+            sys.executable,
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+        )
+        flags = {
+            "--model": str(self.weights.path),
+            "--served-model-name": SERVED_NAME,
+            "--host": "127.0.0.1",
+            "--port": str(self.port),
+            "--max-model-len": str(self.settings.max_model_len),
+            "--max-num-seqs": str(self.settings.max_num_seqs),
+            "--dtype": self.settings.dtype,
+            # What a call does not say is vLLM's default, not whatever the model's folder says.
+            "--generation-config": "vllm",
+        }
+        if self.device == "gpu":
+            flags["--gpu-memory-utilization"] = str(self.settings.gpu_memory_share)
+        switches = ["--disable-uvicorn-access-log"]
+        if self.device == "cpu":
+            # Compiling takes minutes and gives a fifth more speed: not worth it for one round.
+            switches.append("--enforce-eager")
+        return [*program, *(word for flag in flags.items() for word in flag), *switches]
+
+    async def _until_healthy(self) -> None:
+        began = time.monotonic()
+        with step(self._progress, "start the model server") as progress:
+            while not await self._healthy():
+                waited = time.monotonic() - began
+                if not self.running:
+                    raise EngineError("The engine ended while starting.", hint=self._last_words())
+                if waited > START_LIMIT_S:
+                    raise EngineError(
+                        f"The engine did not answer within {START_LIMIT_S:.0f} s.",
+                        hint=self._last_words(),
+                    )
+                progress.update(waited, "usually under a minute")
+                await asyncio.sleep(0.25)
+
+    async def _healthy(self) -> bool:
+        if not self.running:
+            return False
+        try:
+            async with httpx.AsyncClient(trust_env=False, timeout=5.0) as http:
+                return (await http.get(f"http://127.0.0.1:{self.port}/health")).is_success
+        except httpx.HTTPError:
+            return False
+
+    def _remember(self, pid: int) -> None:
+        """Write down the group that we started, for a successor whose predecessor was killed."""
+        self._record = self._home / "engines" / f"{pid}.json"
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        owner = {"owner": os.getpid(), "owner_started": started_at(os.getpid())}
+        write_whole(self._record, json.dumps({"group": pid, **owner}))
+
+    def _last_words(self, lines: int = 12) -> str:
+        return f"The log {self.log} ends:\n" + tail(self.log, lines)
+
+
+def tail(path: Path, lines: int) -> str:
+    """The last lines of a log."""
+    if not path.is_file():
+        return "(there is no log)"
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+
+
+def sweep(home: Path) -> None:
+    """Kill what engines left whose owner is gone, and forget them."""
+    for record in (home / "engines").glob("*.json"):
+        try:
+            kept = json.loads(record.read_text())
+            orphaned = not alive(kept["owner"], kept["owner_started"])
+        except (OSError, ValueError, KeyError, TypeError):
+            record.unlink(missing_ok=True)
+            continue
+        if orphaned:
+            # A group is named after its leader; with the leader gone, only its own are left in it.
+            kill_group(kept["group"])
+            record.unlink(missing_ok=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
