@@ -10,9 +10,7 @@ from teachers.records import Prompt, content_id
 Parser = Literal["strict", "lenient"]
 """How the answer is found in the text: by the agreed form alone, or wherever it may stand."""
 
-VerificationState = Literal[
-    "verified", "refuted", "unparsed", "timeout", "not_applicable", "error"
-]
+VerificationState = Literal["verified", "refuted", "unparsed", "timeout", "not_applicable", "error"]
 
 
 class Verification(BaseModel):

@@ -3,11 +3,11 @@
 import asyncio
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import httpx
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from teachers.errors import BadAnswer, CallRefused, CallUncertain, ConfigError, EndpointBusy
 from teachers.limit import AdaptiveLimit
@@ -29,7 +29,7 @@ class Endpoint(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str
+    url: str = Field(pattern=r"^https?://")
     """Base address, with or without a closing `/v1`."""
     model: str
     """The name the endpoint serves it under."""
@@ -49,10 +49,13 @@ class Endpoint(BaseModel):
     def key(self) -> str | None:
         if self.api_key_env is None:
             return None
-        if key := os.environ.get(self.api_key_env):
+        key = os.environ.get(self.api_key_env, "").strip()
+        if key and key.isascii() and key.isprintable():
             return key
         raise ConfigError(
-            f"The environment variable {self.api_key_env} is not set.",
+            f"The environment variable {self.api_key_env} holds no key that a header can carry."
+            if key
+            else f"The environment variable {self.api_key_env} is not set.",
             hint=f"It should hold the API key of {self.url}.",
         )
 
@@ -101,6 +104,9 @@ class Client:
             limits=httpx.Limits(
                 max_connections=endpoint.concurrency + 4,
                 max_keepalive_connections=endpoint.concurrency + 4,
+                # Servers drop idle connections (vLLM after 5 s); one that goes away just as we
+                # use it again would look like a call that got lost.
+                keepalive_expiry=2.0,
             ),
             transport=transport,
             trust_env=False,
@@ -112,8 +118,14 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def chat(self, call: Call) -> Completion:
+    async def chat(
+        self, call: Call, *, before: Callable[[], Awaitable[None]] | None = None
+    ) -> Completion:
         """Ask for `call.sampling.n` answers to a conversation.
+
+        Args:
+            call: what to ask.
+            before: awaited once, when the call has its place and is about to leave.
 
         Raises:
             EndpointBusy: turned away or unreachable through every retry; nothing was done.
@@ -121,7 +133,8 @@ class Client:
             CallUncertain: it was sent, and no whole answer came back.
             BadAnswer: the answer is not a chat completion, or has too few choices.
         """
-        reply = await self._post("/v1/chat/completions", _chat_body(self.endpoint.model, call))
+        body = _chat_body(self.endpoint.model, call)
+        reply = await self._send("POST", "/v1/chat/completions", body, before)
         answer = _parse(WireCompletion, reply)
         wanted = call.sampling.n
         choices = sorted(answer.choices, key=lambda choice: choice.index)
@@ -156,7 +169,7 @@ class Client:
             "temperature": 0.0,
             "prompt_logprobs": 0,
         }
-        answer = _parse(WireCompletion, await self._post("/v1/completions", body))
+        answer = _parse(WireCompletion, await self.post("/v1/completions", body))
         rows = answer.choices[0].prompt_logprobs if answer.choices else None
         if rows is None or len(rows) != len(token_ids):
             raise BadAnswer(f"{self.endpoint.url} gives no log-probabilities of the prompt.")
@@ -174,14 +187,19 @@ class Client:
 
     async def post(self, path: str, body: dict[str, Any]) -> bytes:
         """One request to a route of the server's own, with the same care."""
-        return await self._post(path, body)
-
-    async def _post(self, path: str, body: dict[str, Any]) -> bytes:
         return await self._send("POST", path, body)
 
-    async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> bytes:
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        before: Callable[[], Awaitable[None]] | None = None,
+    ) -> bytes:
         """Send until it is taken or the retries are used up, waiting longer each time."""
         async with self.limit.slot():
+            if before is not None:
+                await before()
             attempt = 0
             while True:
                 outcome = await self._attempt(method, path, body)
@@ -205,6 +223,8 @@ class Client:
                     content = await _read(response)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
             return _TurnedAway("cannot be reached")
+        except httpx.DecodingError as garbled:
+            raise BadAnswer(f"{self.endpoint.url} sent a body that does not unpack.") from garbled
         except (TimeoutError, httpx.TransportError) as broken:
             self.limit.overloaded()
             raise CallUncertain(
@@ -299,4 +319,3 @@ def _explain(response: httpx.Response, content: bytes) -> str:
 
 def _name(error: BaseException) -> str:
     return str(error) or type(error).__name__
-

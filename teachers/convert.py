@@ -1,6 +1,6 @@
 """Child process: one GGUF file in, a Hugging Face folder with bf16 safetensors out.
 
-    python -m teachers.convert MODEL.gguf FOLDER
+python -m teachers.convert MODEL.gguf FOLDER
 """
 
 import sys

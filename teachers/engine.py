@@ -26,7 +26,6 @@ from teachers.progress import Progress, Silent, step
 from teachers.sync import Probe, prove
 from teachers.weights import Weights, child_environment
 
-SERVED_NAME = "preceptor"
 START_LIMIT_S = 300.0
 STOP_LIMIT_S = 10.0
 # A server that dies this often without answering anything in between is not worth more patience.
@@ -64,6 +63,8 @@ class Engine:
         home: its log and its record go to `logs/` and `engines/` there.
         settings: how it is started.
         concurrency: most requests in flight.
+        name: what the model is called in requests.
+        progress: who is told about starts and restarts.
     """
 
     def __init__(
@@ -73,9 +74,11 @@ class Engine:
         *,
         settings: EngineSettings | None = None,
         concurrency: int = 32,
+        name: str = "student",
         progress: Progress | None = None,
     ) -> None:
         self.weights = weights
+        self.name = name
         self.settings = settings or EngineSettings()
         self.device = self.settings.device or ("gpu" if has_nvidia() else "cpu")
         self._home = home
@@ -103,6 +106,11 @@ class Engine:
         return self._client
 
     @property
+    def key(self) -> str:
+        """The key that the server asks for: only this process knows it."""
+        return self._key
+
+    @property
     def running(self) -> bool:
         return self._keeper is not None and self._keeper.poll() is None
 
@@ -113,25 +121,22 @@ class Engine:
             EngineError: it ended or did not answer in time; the log's last lines are in the hint.
         """
         sweep(self._home)
-        self.port = _free_port()
+        if self._client is None:
+            # Port and key stay the same over restarts, so calls that wait find the new server.
+            self.port = _free_port()
+            address = f"http://127.0.0.1:{self.port}"
+            endpoint = Endpoint(url=address, model=self.name, concurrency=self._concurrency)
+            self._client = Client(endpoint, key=self._key)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} port {self.port}\n".encode())
             log.flush()
             self._keeper = self._spawn(log)
         self._remember(self._keeper.pid)
-        self._client = Client(
-            Endpoint(
-                url=f"http://127.0.0.1:{self.port}",
-                model=SERVED_NAME,
-                concurrency=self._concurrency,
-            ),
-            key=self._key,
-        )
         try:
             await self._until_healthy()
         except BaseException:
-            await self.stop()
+            await self._end_server()
             raise
 
     async def ensure(self) -> None:
@@ -144,12 +149,12 @@ class Engine:
             if self.running and await self._healthy():
                 return
             if self._keeper is not None:
-                await self.stop()
+                await self._end_server()
                 if self._restarts >= MAX_RESTARTS:
                     raise EngineDied(
                         f"The engine died {self._restarts + 1} times.", hint=self._last_words()
                     )
-                self._progress.say(f"engine died, starting it again ({self.log})")
+                self._progress.say(f"engine died, starting it again (log: {self.log})")
                 await asyncio.sleep(2.0**self._restarts - 1)
                 self._restarts += 1
             await self.start()
@@ -172,11 +177,17 @@ class Engine:
         if weights.fingerprint == self.weights.fingerprint:
             return
         before = await self.client.logprobs(probe.tokens) if probe else []
-        old, self.weights = self.weights, weights
-        await self._reload(weights.path)
-        if probe:
-            after = await self.client.logprobs(probe.tokens)
-            prove(probe, before, after, old=old.fingerprint, new=weights.fingerprint)
+        try:
+            await self._reload(weights.path)
+            if probe:
+                after = await self.client.logprobs(probe.tokens)
+                old, new = self.weights.fingerprint, weights.fingerprint
+                prove(probe, before, after, old=old, new=new)
+        except BaseException:
+            # Nobody knows what it serves now. The next start is from the old weights again.
+            await self._end_server()
+            raise
+        self.weights = weights
 
     async def _reload(self, path: Path) -> None:
         swap = {"method": "reload_weights", "kwargs": {"weights_path": str(path)}}
@@ -189,6 +200,9 @@ class Engine:
         if self._client is not None:
             await self._client.__aexit__()
             self._client = None
+        await self._end_server()
+
+    async def _end_server(self) -> None:
         keeper, self._keeper = self._keeper, None
         if keeper is None:
             return
@@ -229,7 +243,7 @@ class Engine:
         )
         flags = {
             "--model": str(self.weights.path),
-            "--served-model-name": SERVED_NAME,
+            "--served-model-name": self.name,
             "--host": "127.0.0.1",
             "--port": str(self.port),
             "--max-model-len": str(self.settings.max_model_len),
@@ -275,7 +289,7 @@ class Engine:
         self._record = self._home / "engines" / f"{pid}.json"
         self._record.parent.mkdir(parents=True, exist_ok=True)
         owner = {"owner": os.getpid(), "owner_started": started_at(os.getpid())}
-        write_whole(self._record, json.dumps({"group": pid, **owner}))
+        write_whole(self._record, json.dumps({"group": pid, "started": started_at(pid), **owner}))
 
     def _last_words(self, lines: int = 12) -> str:
         return f"The log {self.log} ends:\n" + tail(self.log, lines)
@@ -293,13 +307,16 @@ def sweep(home: Path) -> None:
     for record in (home / "engines").glob("*.json"):
         try:
             kept = json.loads(record.read_text())
+            group, started = kept["group"], kept["started"]
             orphaned = not alive(kept["owner"], kept["owner_started"])
         except (OSError, ValueError, KeyError, TypeError):
             record.unlink(missing_ok=True)
             continue
         if orphaned:
             # A group is named after its leader; with the leader gone, only its own are left in it.
-            kill_group(kept["group"])
+            # A leader that started at another time got a number that had become free.
+            if started_at(group) is None or alive(group, started):
+                kill_group(group)
             record.unlink(missing_ok=True)
 
 
@@ -307,4 +324,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-

@@ -35,20 +35,14 @@ class AdaptiveLimit:
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Hold one of the places; waits in order of arrival."""
-        while self._in_flight >= self.allowed:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                self._wake()
-                raise
-        self._in_flight += 1
+        if self._waiting or self._in_flight >= self.allowed:
+            await self._turn()
+        else:
+            self._in_flight += 1
         try:
             yield
         finally:
-            self._in_flight -= 1
-            self._wake()
+            self._leave()
 
     def succeeded(self) -> None:
         """A request ended well."""
@@ -65,10 +59,24 @@ class AdaptiveLimit:
             self._last_cut = now
             self._allowed = max(self.least, self._allowed * CUT)
 
+    async def _turn(self) -> None:
+        """Wait to be given a place; whoever gives it has counted it already."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # given the place and cancelled at the same moment
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        self._in_flight -= 1
+        self._wake()
+
     def _wake(self) -> None:
-        free = self.allowed - self._in_flight
-        while free > 0 and self._waiting:
+        while self._waiting and self._in_flight < self.allowed:
             turn = self._waiting.popleft()
             if not turn.done():
+                self._in_flight += 1
                 turn.set_result(None)
-                free -= 1

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,9 +28,10 @@ def content_id(kind: str, content: object) -> str:
 class Record(BaseModel):
     """A frozen record whose id is the hash of its content: what it says, not when it was said."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    @cached_property
+    # Not cached: a cache would travel along in `model_copy` and name the copy wrongly.
+    @property
     def id(self) -> str:
         return content_id(type(self).__name__.lower(), self.model_dump(mode="json"))
 
@@ -104,7 +104,7 @@ class Sample(BaseModel):
     tokens: int | None = None
     """Completion tokens of this answer, where the endpoint counts them one by one."""
 
-    @cached_property
+    @property
     def id(self) -> str:
         return sample_id(self.call_id, self.position)
 

@@ -4,6 +4,7 @@ Whatever the source, what comes out is a local folder in the Hugging Face layout
 and a fingerprint. Nothing here imports torch: conversion runs as a child (`teachers.convert`).
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -117,8 +118,9 @@ def checked(folder: Path) -> Weights:
         raise WeightsError(f"{folder} has no *.safetensors weights.")
     if code := sorted(p.name for p in folder.glob("*.py")):
         raise WeightsError(f"{folder} brings its own code ({code[0]}); only data is loaded.")
-    if "auto_map" in _json(folder / "config.json"):
-        raise WeightsError(f"{folder}/config.json names code to import (auto_map); refused.")
+    for name in _NEEDED:
+        if "auto_map" in _json(folder / name):
+            raise WeightsError(f"{folder / name} names code to import (auto_map); refused.")
     return Weights(folder, fingerprint(folder))
 
 
@@ -135,7 +137,9 @@ def fingerprint(folder: Path) -> str:
     for path in files:
         total.update(f"{path.name} {sha256_of(path)}\n".encode())
     if os.access(folder, os.W_OK):
-        write_whole(stamp, json.dumps({"sha256": total.hexdigest(), "files": seen}))
+        # Somebody else who wrote it at the same time wrote the same.
+        with contextlib.suppress(FileNotFoundError):
+            write_whole(stamp, json.dumps({"sha256": total.hexdigest(), "files": seen}))
     return total.hexdigest()
 
 

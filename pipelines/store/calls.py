@@ -2,18 +2,20 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from sqlite_utils import Database
 
-from judges.records import Verdict
+from judges.records import Verdict, VerificationState
 from pipelines.store.connection import now
 from teachers.client import Completion
 from teachers.process import alive, started_at
 from teachers.records import Call, Prompt, Sample
 
 Split = Literal["train", "held_out"]
+Unanswered = Literal["failed", "uncertain"]
+"""`uncertain`: it may have been done and charged."""
 
 
 class StoredPrompt(NamedTuple):
@@ -23,9 +25,7 @@ class StoredPrompt(NamedTuple):
     split: Split
 
 
-def add_prompts(
-    db: Database, round_id: str, rows: Iterable[tuple[Prompt, Split, str]]
-) -> None:
+def add_prompts(db: Database, round_id: str, rows: Iterable[tuple[Prompt, Split, str]]) -> None:
     """Store prompts (with their split and source) and tie them to a round, in order.
 
     A prompt that is stored already keeps the split it has: a row never moves.
@@ -75,7 +75,7 @@ class Asked(NamedTuple):
 
 def owner() -> str:
     """Names this process for ever: its pid and when it started."""
-    return f"{os.getpid()}:{started_at(os.getpid())}"
+    return f"{os.getpid()}:{started_at(os.getpid()) or 0.0}"
 
 
 def send(db: Database, round_id: str, asked: Asked) -> int:
@@ -111,27 +111,30 @@ def finish(db: Database, asked: Asked, attempt: int, completion: Completion) -> 
     )
 
 
-def give_up(
-    db: Database, call_id: str, attempt: int, state: Literal["failed", "uncertain"], error: str
-) -> None:
-    """Mark a call that gave nothing; `uncertain` means that it may have been done and charged."""
+def give_up(db: Database, call_id: str, attempt: int, state: Unanswered, error: str) -> None:
+    """Mark a call that gave nothing."""
     db.execute(
         "update calls set state = ?, ended_at = ?, error = ? where id = ? and attempt = ?",
         (state, now(), error, call_id, attempt),
     )
 
 
-def orphans_to_uncertain(db: Database) -> int:
-    """List as `uncertain` every call in flight whose process is gone; returns how many."""
+def orphans_to_uncertain(db: Database, also: str = "") -> int:
+    """List as `uncertain` every call in flight whose process is gone; returns how many.
+
+    Args:
+        also: an owner whose calls are given up though it still runs: oneself, when stopping.
+    """
     sent = db.execute("select id, attempt, owner from calls where state = 'sent'").fetchall()
-    lost = 0
-    for call_id, attempt, whose in sent:
-        pid, _, started = whose.partition(":")
-        if started not in ("", "None") and alive(int(pid), float(started)):
-            continue
+    lost = [(call_id, attempt) for call_id, attempt, whose in sent if whose == also or _gone(whose)]
+    for call_id, attempt in lost:
         give_up(db, call_id, attempt, "uncertain", "the process that asked ended")
-        lost += 1
-    return lost
+    return len(lost)
+
+
+def _gone(whose: str) -> bool:
+    pid, _, started = whose.partition(":")
+    return not alive(int(pid), float(started))
 
 
 def done_calls(db: Database, ids: Iterable[str]) -> set[str]:
@@ -176,15 +179,13 @@ def add_verdict(db: Database, verdict: Verdict) -> None:
     )
 
 
-def verdicts_by_id(db: Database, ids: Sequence[str]) -> dict[str, Mapping[str, str]]:
-    """State, answer and reason of the verdicts that are stored, by id."""
-    found: dict[str, Mapping[str, str]] = {}
+def verdict_states(db: Database, ids: Sequence[str]) -> dict[str, VerificationState]:
+    """The states of those verdicts that are stored, by id."""
+    found: dict[str, VerificationState] = {}
     for some in _chunks(ids):
-        rows = db.execute(
-            f"select id, state, answer, reason from verdicts where id in ({_marks(some)})", some
+        found.update(
+            db.execute(f"select id, state from verdicts where id in ({_marks(some)})", some)
         )
-        for verdict_id, state, answer, reason in rows:
-            found[verdict_id] = {"state": state, "answer": answer, "reason": reason}
     return found
 
 

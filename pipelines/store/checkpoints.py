@@ -162,6 +162,17 @@ def champion_id(db: Database) -> str | None:
     return row[0] if row else None
 
 
+def last_base(db: Database) -> Path | None:
+    """The base of the newest finished training run: what is served when all was rolled back."""
+    if db.execute("select 1 from alias_moves limit 1").fetchone() is None:
+        return None
+    row = db.execute(
+        "select json_extract(job, '$.base') from training_runs where state = 'done'"
+        " order by started_at desc limit 1"
+    ).fetchone()
+    return Path(row[0]) if row else None
+
+
 def move_alias(db: Database, name: str, checkpoint_id: str | None, why: str) -> None:
     """Point an alias at a checkpoint, or at the base (None). Every move is kept."""
     db.execute(

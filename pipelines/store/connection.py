@@ -15,6 +15,8 @@ from teachers.errors import StoreError, StoreFull
 
 BUSY_S = 20.0
 
+__all__ = ["Version", "connect", "loaded_version", "now", "sqlite3", "transaction", "wal_is_safe"]
+
 
 class Version(NamedTuple):
     """A release of SQLite."""

@@ -78,7 +78,7 @@ def query(
         connection.close()
 
 
-_HELP = "preceptor query \"select name, sql from sqlite_master\" shows every table."
+_HELP = 'preceptor query "select name, sql from sqlite_master" shows every table.'
 
 
 def _guard(connection: Any, seconds: float) -> None:

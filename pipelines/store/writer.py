@@ -30,7 +30,8 @@ class Writer:
     """A thread that commits. Use it as a context manager; leaving it waits for what is queued."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        # Opened here, so that a store that cannot be opened is an error of whoever asked for it.
+        self._db = connect(path)
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
 
@@ -41,6 +42,7 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         self._waiting.put(None)
         self._thread.join()
+        self._db.close()
 
     async def commit(self, change: Callable[[Database], Result]) -> Result:
         """Run `change` in a transaction and return its result once that is on disk.
@@ -57,9 +59,8 @@ class Writer:
         return await asyncio.shield(done)
 
     def _run(self) -> None:
-        with contextlib.closing(connect(self._path)) as db:
-            while batch := self._next_batch():
-                _commit(db, batch)
+        while batch := self._next_batch():
+            _commit(self._db, batch)
 
     def _next_batch(self) -> list[_Write]:
         """Everything that waits, at least one; empty when the writer is being closed."""

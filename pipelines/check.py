@@ -1,0 +1,52 @@
+"""Verifying many samples: those that have a verdict keep it, the rest get one."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+from judges.records import Parser, VerificationState, reference_of, verdict_id
+from judges.verifiers import versioned
+from pipelines.context import VERIFIER_PROCESSES, Context
+from pipelines.store import calls
+from teachers.progress import step
+from teachers.records import Prompt, Sample
+
+
+class Answered(NamedTuple):
+    """A sample and the prompt that it answers."""
+
+    sample: Sample
+    prompt: Prompt
+
+
+async def check(
+    context: Context, answered: Sequence[Answered], parser: Parser, what: str
+) -> dict[str, VerificationState]:
+    """The verdict's state of every sample, by sample id."""
+    ids = {
+        item.sample.id: verdict_id(
+            item.sample.id, versioned(item.prompt.verifier), parser, reference_of(item.prompt)
+        )
+        for item in answered
+    }
+    stored = calls.verdict_states(context.db, list(ids.values()))
+    states = {sample: stored[verdict] for sample, verdict in ids.items() if verdict in stored}
+    todo = [item for item in answered if item.sample.id not in states]
+    if not todo:
+        return states
+    queue = iter(todo)
+
+    async def worker() -> None:
+        for sample, prompt in queue:
+            verdict = await context.pool.verify(sample, prompt, parser)
+            await context.writer.commit(partial(calls.add_verdict, verdict=verdict))
+            states[sample.id] = verdict.state
+            context.progress.update(len(states))
+
+    with step(context.progress, what, len(answered)):
+        async with asyncio.TaskGroup() as group:
+            # Two jobs a process: one is being checked while the other's verdict is written.
+            for _ in range(2 * VERIFIER_PROCESSES):
+                group.create_task(worker())
+    return states

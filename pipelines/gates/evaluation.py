@@ -1,0 +1,101 @@
+"""One measurement: a model's answers to the held-out prompts, checked by both parsers."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from judges.records import VerificationState
+from pipelines.ask import Source, ask
+from pipelines.check import Answered, check
+from pipelines.context import Context
+from pipelines.store import calls, checkpoints
+from pipelines.store.calls import Asked
+from pipelines.store.connection import transaction
+from teachers.records import Call, Prompt, Sampling, content_id
+
+Prompting = Literal["zero-shot", "few-shot"]
+
+
+class Evaluation(NamedTuple):
+    """Per held-out prompt, in order: what the verifier said of the answer found by each parser."""
+
+    prompts: tuple[Prompt, ...]
+    strict: tuple[VerificationState, ...]
+    lenient: tuple[VerificationState, ...]
+
+    def right(self, parser: Literal["strict", "lenient"]) -> list[bool]:
+        states = self.strict if parser == "strict" else self.lenient
+        return [state == "verified" for state in states]
+
+
+class Subject(NamedTuple):
+    """What is measured: weights, and how they are asked."""
+
+    weights: str
+    prompting: Prompting
+    checkpoint_id: str | None = None
+
+
+def calls_for(context: Context, subject: Subject, prompts: Sequence[Prompt]) -> list[Asked]:
+    """The calls of one measurement: greedy, one answer a prompt."""
+    template, gate = context.recipe.template, context.recipe.gate
+    ask_as = template.zero_shot if subject.prompting == "zero-shot" else template.few_shot
+    sampling = Sampling(n=1, temperature=0.0, max_tokens=gate.max_tokens)
+    return [
+        Asked(
+            Call(weights=subject.weights, messages=ask_as(prompt), sampling=sampling),
+            prompt.id,
+            f"eval {subject.prompting}",
+        )
+        for prompt in prompts
+    ]
+
+
+async def evaluate(
+    context: Context, subject: Subject, prompts: Sequence[Prompt], source: Source | None, name: str
+) -> Evaluation:
+    """Measure `subject` on `prompts`.
+
+    Args:
+        source: who answers; None if every answer is known to be stored.
+        name: what progress calls it.
+    """
+    asked = calls_for(context, subject, prompts)
+    if source is not None:
+        await ask(context, source, asked, f"{name} answers")
+    samples = calls.samples_of(context.db, [one.call.id for one in asked])
+    answered = [
+        Answered(samples[one.call.id][0], prompt)
+        for one, prompt in zip(asked, prompts, strict=True)
+        if one.call.id in samples
+    ]
+    strict = await check(context, answered, "strict", f"verify {name}")
+    lenient = await check(context, answered, "lenient", f"verify {name} (lenient)")
+    _store(context, subject, answered, strict, lenient)
+    return Evaluation(
+        tuple(item.prompt for item in answered),
+        tuple(strict[item.sample.id] for item in answered),
+        tuple(lenient[item.sample.id] for item in answered),
+    )
+
+
+def _store(
+    context: Context,
+    subject: Subject,
+    answered: Sequence[Answered],
+    strict: dict[str, VerificationState],
+    lenient: dict[str, VerificationState],
+) -> None:
+    items = [
+        (prompt.id, sample.id, strict[sample.id], lenient[sample.id]) for sample, prompt in answered
+    ]
+    eval_id = content_id("eval", [subject, items])
+    with transaction(context.db) as db:
+        checkpoints.add_eval(
+            db,
+            eval_id,
+            context.round_id,
+            subject.weights,
+            subject.checkpoint_id,
+            subject.prompting,
+            items,
+        )

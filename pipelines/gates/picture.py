@@ -1,0 +1,58 @@
+"""One picture of a round: accuracy before and after by task, and the training loss."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from teachers.files import write_whole
+
+# Distinguishable in print and for the colour-blind (Okabe and Ito).
+COLOURS = ("#999999", "#56B4E9", "#CC79A7", "#E69F00", "#009E73")
+
+
+def draw(report: Mapping[str, Any], loss: Sequence[tuple[int, float]], path: Path) -> None:
+    """Draw the gate's report and the loss by step into a PNG file.
+
+    Args:
+        report: a `Decision` as JSON.
+        loss: (step, training loss).
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 3, width_ratios=(5, 5, 3))
+    groups = {**report["by_task"], "all": report["shares"]}
+    for axis, parser in zip(axes, ("strict", "lenient"), strict=False):
+        _bars(axis, groups, parser)
+    axes[0].set_ylabel("held-out accuracy, 95 % interval")
+    axes[1].legend(frameon=False, fontsize=8)
+    axes[2].plot([step for step, _ in loss], [value for _, value in loss], color=COLOURS[4])
+    axes[2].set(title="training loss", xlabel="step")
+    outcome = "promoted" if report["promoted"] else "kept aside"
+    figure.suptitle(f"{report['items']} held-out prompts: {outcome}")
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, image.getvalue())
+
+
+def _bars(axis: Any, groups: Mapping[str, Mapping[str, Any]], parser: str) -> None:
+    names = list(next(iter(groups.values())))
+    width = 0.8 / len(names)
+    for place, name in enumerate(names):
+        shares = [measured[name][parser] for measured in groups.values()]
+        values = [hits / n for hits, n, _, _ in shares]
+        reach = [
+            [max(0.0, value - low) for value, (_, _, low, _) in zip(values, shares, strict=True)],
+            [max(0.0, high - value) for value, (_, _, _, high) in zip(values, shares, strict=True)],
+        ]
+        at = [group + (place - (len(names) - 1) / 2) * width for group in range(len(groups))]
+        colour = COLOURS[-1] if name == "student" else COLOURS[place % (len(COLOURS) - 1)]
+        axis.bar(at, values, width, yerr=reach, label=name, color=colour, capsize=2)
+    axis.set_xticks(range(len(groups)), list(groups))
+    axis.set(title=f"{parser} answer parser", ylim=(0, 1))

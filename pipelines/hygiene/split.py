@@ -1,0 +1,19 @@
+"""Train or held out: decided by a hash of the question, so that no row ever changes sides."""
+
+import hashlib
+
+from pipelines.hygiene.text import normal
+from pipelines.store.calls import Split
+
+_BUCKETS = 10_000
+
+
+def side(question: str, held_out_share: float) -> Split:
+    """Which side of the split a question is on.
+
+    The same question in other case or spacing is on the same side, whatever its answer, task or
+    file. A larger share moves questions to the held-out side only.
+    """
+    digest = hashlib.sha256(f"split\n{normal(question)}".encode("utf-8", "surrogatepass")).digest()
+    bucket = int.from_bytes(digest[:8], "big") % _BUCKETS
+    return "held_out" if bucket < held_out_share * _BUCKETS else "train"

@@ -1,0 +1,105 @@
+"""Reading a recipe: every mistake is told with its place, and every field has a line of help."""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipelines.recipe import Recipe
+from teachers.errors import ConfigError
+
+
+def load(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        ConfigError: it is not there, no YAML, or says something it may not: where, and what is
+            the nearest known name.
+    """
+    try:
+        text = path.read_text()
+    except OSError as missing:
+        raise ConfigError(f"The recipe {path} cannot be read: {missing.strerror}.") from missing
+    except UnicodeDecodeError as wrong:
+        raise ConfigError(f"The recipe {path} is not UTF-8 text.") from wrong
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as wrong:
+        raise ConfigError(f"{path} is no YAML: {_one_line(str(wrong))}") from wrong
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path} holds no recipe.", hint="recipes/demo.yaml is one to start from."
+        )
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as wrong:
+        raise ConfigError(_explain(path, wrong), hint="preceptor recipe fields") from wrong
+    return _with_paths_from(path.parent, recipe)
+
+
+def _with_paths_from(folder: Path, recipe: Recipe) -> Recipe:
+    """Relative paths in a recipe count from where the recipe lies."""
+    files = tuple(
+        file.model_copy(update={"path": (folder / file.path.expanduser()).absolute()})
+        for file in recipe.supply.files
+    )
+    supply = recipe.supply.model_copy(update={"files": files})
+    return recipe.model_copy(update={"supply": supply})
+
+
+def _explain(path: Path, wrong: ValidationError) -> str:
+    lines = [f"{path} is not a valid recipe:"]
+    for error in wrong.errors(include_url=False):
+        where = ".".join(str(part) for part in error["loc"]) or "recipe"
+        what = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            what = "unknown" + _nearest(tuple(error["loc"]))
+        lines.append(f"  {where}: {what}")
+    return "\n".join(lines)
+
+
+def _nearest(place: tuple[int | str, ...]) -> str:
+    """`; did you mean …?` for an unknown key, from the fields of the section it stands in."""
+    section: Any = Recipe
+    for part in place[:-1]:
+        if isinstance(part, str) and isinstance(section, type) and issubclass(section, BaseModel):
+            section = _section_of(section.model_fields[part].annotation)
+    if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        return ""
+    near = difflib.get_close_matches(str(place[-1]), section.model_fields, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(section.model_fields)}"
+
+
+def _section_of(annotation: Any) -> Any:
+    """The section inside `tuple[Section, ...]`, or the annotation itself."""
+    inside = getattr(annotation, "__args__", ())
+    return next((arg for arg in inside if isinstance(arg, type)), annotation)
+
+
+class FieldHelp(NamedTuple):
+    """One line of help."""
+
+    name: str
+    kind: str
+    default: str
+    help: str
+
+
+def fields(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[FieldHelp]:
+    """Every field of a recipe, in order, with its default and its line of help."""
+    for name, field in section.model_fields.items():
+        inner = _section_of(field.annotation)
+        is_section = isinstance(inner, type) and issubclass(inner, BaseModel)
+        kind = inner.__name__ if isinstance(inner, type) else str(field.annotation)
+        default = "required" if field.is_required() else "" if is_section else repr(field.default)
+        yield FieldHelp(prefix + name, kind, default, " ".join((field.description or "").split()))
+        if is_section:
+            is_list = inner is not field.annotation
+            yield from fields(inner, f"{prefix}{name}{'[]' if is_list else ''}.")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

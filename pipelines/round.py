@@ -1,0 +1,83 @@
+"""THE FLOW: one round, from prompts to a decision. Each stage is a file in `stages/`.
+
+A stage finds out by itself what is done already (an id is known before its work is done), so a
+round that was stopped, or killed, goes on where it was. A finished stage is not entered again.
+"""
+
+import contextlib
+from typing import Any, NamedTuple
+
+from pipelines.context import Context
+from pipelines.home import Home
+from pipelines.recipe import Recipe
+from pipelines.stages import build, gate, label, promote, sample, supply, train
+from pipelines.store import rounds
+from pipelines.store.connection import transaction
+from teachers.errors import PreceptorError, RoundStopped, StoreError
+from teachers.progress import Progress
+
+STAGES = (supply, sample, label, build, train, gate, promote)
+
+
+class Outcome(NamedTuple):
+    """A finished round: what each stage reported, by the stage's name."""
+
+    round_id: str
+    reports: dict[str, dict[str, Any]]
+
+    @property
+    def promoted(self) -> bool:
+        return bool(self.reports[promote.NAME]["promoted"])
+
+
+async def run_round(recipe: Recipe, home: Home, progress: Progress) -> Outcome:
+    """Run a round to its end, or go on with it.
+
+    Raises:
+        RoundStopped: it cannot go on, for a reason that the recipe's author can act on.
+        PreceptorError: anything else that a person has to act on; what is finished is kept.
+    """
+    async with Context(recipe, home, progress) as context:
+        _open(context)
+        try:
+            reports = {stage.NAME: await _run_stage(context, stage) for stage in STAGES}
+        except BaseException as error:
+            with contextlib.suppress(StoreError):  # a full disk must not hide what came before it
+                _close(context, *_state(error))
+            raise
+        _close(context, "done")
+        return Outcome(context.round_id, reports)
+
+
+async def _run_stage(context: Context, stage: Any) -> dict[str, Any]:
+    if (report := rounds.report_of(context.db, context.round_id, stage.NAME)) is not None:
+        return report
+    with transaction(context.db) as db:
+        rounds.begin_stage(db, context.round_id, stage.NAME)
+    report = dict(await stage.run(context))
+    with transaction(context.db) as db:
+        rounds.finish_stage(db, context.round_id, stage.NAME, report)
+    return report
+
+
+def _open(context: Context) -> None:
+    if context.lost_calls:
+        context.progress.say(f"{context.lost_calls} calls were cut off last time: asked again")
+    with transaction(context.db) as db:
+        recipe = context.recipe
+        rounds.open_round(
+            db, context.round_id, recipe.name, context.number, recipe.model_dump_json()
+        )
+
+
+def _close(context: Context, state: rounds.RoundState, note: str = "") -> None:
+    with transaction(context.db) as db:
+        rounds.close_round(db, context.round_id, state, note)
+
+
+def _state(error: BaseException) -> tuple[rounds.RoundState, str]:
+    if isinstance(error, RoundStopped):
+        return "stopped", error.message
+    if isinstance(error, Exception):
+        return "failed", error.message if isinstance(error, PreceptorError) else repr(error)
+    return "interrupted", "stopped by the user"

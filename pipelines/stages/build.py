@@ -1,0 +1,143 @@
+"""Verified answers become a frozen dataset; what does not is kept with its reason."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from judges.records import VerificationState
+from pipelines.check import Answered, check
+from pipelines.context import Context
+from pipelines.hygiene.decontaminate import HeldOut
+from pipelines.hygiene.dedup import Seen
+from pipelines.hygiene.text import words
+from pipelines.stages import label
+from pipelines.store import calls, datasets
+from pipelines.store.connection import transaction
+from pipelines.store.datasets import Rejection, StoredDataset
+from teachers.errors import RoundStopped
+from teachers.files import sha256_of, write_whole
+from teachers.records import Prompt, Sample, content_id
+
+NAME = "build"
+
+
+async def run(context: Context) -> dict[str, Any]:
+    """Freeze the dataset; the report is the yield table.
+
+    Raises:
+        RoundStopped: too few answers are left to learn from.
+    """
+    answered = label.answers(context)
+    states = await check(context, answered, "strict", "verify answers")
+    kept: list[Answered] = []
+    rejected: list[Rejection] = []
+    for outcome in _judge(context, answered, states):
+        if isinstance(outcome, Rejection):
+            rejected.append(outcome)
+        else:
+            kept.append(outcome)
+    with transaction(context.db) as db:
+        datasets.add_rejections(db, context.round_id, rejected)
+    table = _yield_table(answered, kept, rejected)
+    if len(kept) < context.recipe.build.minimum:
+        raise RoundStopped(
+            f"Only {len(kept)} answers can be learned from; the recipe asks for "
+            f"{context.recipe.build.minimum} (build.minimum).\n{show(table)}",
+            hint=_advice(table["rejected"]),
+        )
+    dataset = _freeze(context, kept)
+    return {"dataset": dataset.id, "rows": dataset.rows, "path": str(dataset.path), **table}
+
+
+def _judge(
+    context: Context, answered: Iterable[Answered], states: dict[str, VerificationState]
+) -> Iterator[Answered | Rejection]:
+    """Each sample, or why it is out. The cheapest reasons come first."""
+    seen = Seen()
+    per_prompt: Counter[str] = Counter()
+    held_out = HeldOut(_held_out_texts(context))
+    for item in answered:
+        sample, prompt = item
+        state = states.get(sample.id, "error")
+        if sample.finish_reason == "length":
+            yield Rejection(sample.id, "truncated", "the answer was cut at max_tokens")
+        elif state != "verified":
+            yield Rejection(sample.id, state)
+        elif not seen.add(prompt.question, sample.text):
+            yield Rejection(sample.id, "duplicate")
+        elif hit := held_out.find(prompt.question, sample.text):
+            yield Rejection(sample.id, "contaminated", f"{hit.rule} of held-out {hit.item_id}")
+        elif per_prompt[prompt.id] == context.recipe.build.per_prompt:
+            yield Rejection(sample.id, "surplus", "its prompt has enough answers (per_prompt)")
+        else:
+            per_prompt[prompt.id] += 1
+            yield item
+
+
+def _held_out_texts(context: Context) -> Iterator[tuple[str, str]]:
+    """Every held-out question of the whole store's round, and its answer where that is a text."""
+    for prompt, split in calls.prompts_of(context.db, context.round_id):
+        if split == "held_out":
+            yield prompt.id, prompt.question
+            for text in (prompt.reference or "", str(prompt.entry.get("working", ""))):
+                if len(words(text)) >= MIN_ANSWER_WORDS:
+                    yield prompt.id, text
+
+
+# A shorter answer ("42") has no identity: half of all texts would hold it.
+MIN_ANSWER_WORDS = 8
+
+
+def _freeze(context: Context, kept: list[Answered]) -> StoredDataset:
+    """Write the dataset under a name that says what is in it."""
+    lines = [json.dumps(_row(context, *item), ensure_ascii=False) for item in kept]
+    dataset_id = content_id("dataset", lines)
+    path = context.home.datasets / f"{dataset_id}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, "\n".join(lines) + "\n")
+    stored = StoredDataset(dataset_id, len(lines), path, sha256_of(path))
+    with transaction(context.db) as db:
+        datasets.add_dataset(db, context.round_id, stored, [item.sample.id for item in kept])
+    return stored
+
+
+def _row(context: Context, sample: Sample, prompt: Prompt) -> dict[str, Any]:
+    """TRL's conversational prompt-completion columns. The student is asked without examples."""
+    question = context.recipe.template.zero_shot(prompt)
+    thinking = f"<think>\n{sample.thinking}\n</think>\n" if sample.thinking else ""
+    return {
+        "prompt": [message.model_dump() for message in question],
+        "completion": [{"role": "assistant", "content": thinking + sample.text}],
+    }
+
+
+def _yield_table(
+    answered: list[Answered], kept: list[Answered], rejected: list[Rejection]
+) -> dict[str, Any]:
+    kept_by_task = Counter(item.prompt.task for item in kept)
+    return {
+        "samples": len(answered),
+        "kept": len(kept),
+        "kept_by_task": dict(sorted(kept_by_task.items())),
+        "rejected": dict(Counter(rejection.reason for rejection in rejected).most_common()),
+    }
+
+
+def show(table: dict[str, Any]) -> str:
+    """The yield table as text."""
+    rows = [("samples", table["samples"]), ("kept", table["kept"]), *table["rejected"].items()]
+    return "\n".join(f"  {name:<16}{count:>7}" for name, count in rows)
+
+
+def _advice(rejected: dict[str, int]) -> str:
+    """What to do about the most common reason."""
+    advice = {
+        "unparsed": "The teacher does not end with `Answer: X`: show it worked examples "
+        "(teacher.examples) or say so in student.instruction.",
+        "refuted": "The teacher is mostly wrong: easier tasks, more samples a prompt "
+        "(teacher.sampling.n) or a stronger teacher.",
+        "truncated": "Answers are cut: raise teacher.sampling.max_tokens.",
+    }
+    most = next(iter(rejected), "")
+    return advice.get(most, "preceptor query 'select reason, count(*) from rejections group by 1'")

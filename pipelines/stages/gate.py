@@ -1,0 +1,110 @@
+"""Base and student answer the same held-out prompts on the same engine; a paired test decides."""
+
+from typing import Any
+
+from pipelines.ask import Source
+from pipelines.context import Context
+from pipelines.gates.decision import BASE, FEW_SHOT, STUDENT, decide
+from pipelines.gates.evaluation import Evaluation, Subject, calls_for, evaluate
+from pipelines.stages import train
+from pipelines.store import calls, checkpoints, rounds
+from pipelines.store.checkpoints import Checkpoint
+from teachers.errors import RoundStopped
+from teachers.records import Prompt
+from teachers.sync import Probe
+from teachers.weights import Weights, checked
+
+NAME = "gate"
+CHAMPION = "champion"
+
+
+async def run(context: Context) -> dict[str, Any]:
+    """Measure everybody and decide; the report is the decision with all its figures.
+
+    Raises:
+        RoundStopped: too few held-out prompts were answered to decide anything.
+    """
+    prompts = _held_out(context)
+    candidate = checkpoints.checkpoint(context.db, _checkpoint_id(context))
+    champion = _champion(context, candidate)
+    base = Subject(context.base.fingerprint, "zero-shot")
+    measured = {BASE: await _measure(context, base, prompts, None, BASE)}
+    if context.recipe.gate.beat_few_shot:
+        few_shot = Subject(context.base.fingerprint, "few-shot")
+        measured[FEW_SHOT] = await _measure(context, few_shot, prompts, None, FEW_SHOT)
+    if champion is not None:
+        subject = Subject(champion.weights, "zero-shot", champion.id)
+        measured[CHAMPION] = await _measure(context, subject, prompts, champion, CHAMPION)
+    subject = Subject(candidate.weights, "zero-shot", candidate.id)
+    student = await _measure(context, subject, prompts, candidate, STUDENT)
+    incumbent = CHAMPION if champion else BASE
+    decision = decide(student, measured, incumbent, context.recipe.gate)
+    return {"checkpoint": candidate.id, "incumbent": incumbent, **decision.model_dump(mode="json")}
+
+
+async def _measure(
+    context: Context,
+    subject: Subject,
+    prompts: list[Prompt],
+    checkpoint: Checkpoint | None,
+    name: str,
+) -> Evaluation:
+    """Evaluate one subject; the engine is only started and swapped if an answer is missing."""
+    asked = [one.call.id for one in calls_for(context, subject, prompts)]
+    source: Source | None = None
+    if len(calls.done_calls(context.db, asked)) < len(asked):
+        source = await _serving(context, checkpoint)
+    evaluation = await evaluate(context, subject, prompts, source, name)
+    if len(evaluation.prompts) < len(prompts):
+        raise RoundStopped(
+            f"{len(prompts) - len(evaluation.prompts)} held-out prompts got no answer from {name}.",
+            hint="Run the same command again: only those are asked.",
+        )
+    return evaluation
+
+
+async def _serving(context: Context, checkpoint: Checkpoint | None) -> Source:
+    """The engine, proven to answer from the checkpoint, or from the base."""
+    engine = await context.engine(context.base)
+    if checkpoint is None:
+        await engine.load(context.base)
+    else:
+        probe = Probe.read(train.probe_path(checkpoint))
+        await engine.load(_merged(checkpoint), probe)
+    return engine
+
+
+def _merged(checkpoint: Checkpoint) -> Weights:
+    weights = checked(checkpoint.merged)
+    if weights.fingerprint != checkpoint.weights:
+        raise RoundStopped(
+            f"{checkpoint.merged} is not what was trained: its files have changed.",
+            hint="Remove the run's folder and run the same command: it is trained again.",
+        )
+    return weights
+
+
+def _held_out(context: Context) -> list[Prompt]:
+    stored = calls.prompts_of(context.db, context.round_id)
+    prompts = [prompt for prompt, split in stored if split == "held_out"]
+    least = context.recipe.gate.min_items
+    if len(prompts) < least:
+        raise RoundStopped(
+            f"There are {len(prompts)} held-out prompts; the gate wants at least {least}.",
+            hint="Raise held_out of the supply's sources, or lower gate.min_items.",
+        )
+    return prompts
+
+
+def _checkpoint_id(context: Context) -> str:
+    report = rounds.report_of(context.db, context.round_id, train.NAME)
+    assert report is not None, "the student is trained before it is measured"
+    return str(report["checkpoint"])
+
+
+def _champion(context: Context, candidate: Checkpoint) -> Checkpoint | None:
+    """The checkpoint that is served now, unless that is the base or the candidate itself."""
+    champion = checkpoints.champion_id(context.db)
+    if champion in (None, candidate.id):
+        return None
+    return checkpoints.checkpoint(context.db, str(champion))

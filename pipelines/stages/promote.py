@@ -1,0 +1,38 @@
+"""The gate's decision takes effect: the alias moves, or the checkpoint is kept aside."""
+
+from typing import Any
+
+from pipelines.context import Context
+from pipelines.gates.picture import draw
+from pipelines.stages import gate, train
+from pipelines.store import checkpoints, rounds
+from pipelines.store.checkpoints import CHAMPION
+from pipelines.store.connection import transaction
+from teachers.records import content_id
+
+NAME = "promote"
+
+
+async def run(context: Context) -> dict[str, Any]:
+    """Move `champion` if the gate says so, and draw the round's picture."""
+    report = rounds.report_of(context.db, context.round_id, gate.NAME)
+    training = rounds.report_of(context.db, context.round_id, train.NAME)
+    assert report is not None, "a checkpoint is measured before it is promoted"
+    assert training is not None, "a checkpoint is trained before it is promoted"
+    checkpoint_id = str(report["checkpoint"])
+    picture = context.home.reports / f"{context.recipe.name}-{context.round_id[:12]}.png"
+    loss = checkpoints.metrics_of(context.db, str(training["training_run"]), "loss")
+    draw(report, loss, picture)
+    with transaction(context.db) as db:
+        new = checkpoints.add_promotion(
+            db,
+            content_id("promotion", [context.round_id, checkpoint_id]),
+            context.round_id,
+            checkpoint_id,
+            "promoted" if report["promoted"] else "kept",
+            report["reason"],
+            report,
+        )
+        if new and report["promoted"]:
+            checkpoints.move_alias(db, CHAMPION, checkpoint_id, f"gate of {context.recipe.name}")
+    return {"promoted": report["promoted"], "reason": report["reason"], "picture": str(picture)}

@@ -1,0 +1,80 @@
+"""Prompts: made or read, split by hash, stored."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from pipelines.context import Context
+from pipelines.hygiene.dedup import Seen
+from pipelines.hygiene.split import side
+from pipelines.recipe import Generator, PromptFile
+from pipelines.store import calls
+from pipelines.store.calls import Split
+from pipelines.store.connection import transaction
+from teachers.errors import ConfigError
+from teachers.progress import step
+from teachers.prompting import files, tasks
+from teachers.prompting.files import BadLine
+from teachers.records import Prompt
+
+NAME = "supply"
+# Enough to see what is wrong with a file; the rest is counted.
+BAD_LINES_SHOWN = 5
+
+
+async def run(context: Context) -> dict[str, Any]:
+    """Store the round's prompts; the report counts them by task and side."""
+    supply = context.recipe.supply
+    seen = Seen()
+    bad: list[BadLine] = []
+    rows: list[tuple[Prompt, Split, str]] = []
+    for source in supply.sources:
+        with step(context.progress, f"prompts: {source.task}", source.train + source.held_out):
+            taken = _take(source, _stream(source, bad), seen, supply.held_out_share)
+            rows.extend((prompt, split, source.task) for prompt, split in taken)
+    if not rows:
+        raise ConfigError(
+            "No prompt came out of the recipe's sources.", hint="\n  ".join(map(str, bad[:5]))
+        )
+    for line in bad[:BAD_LINES_SHOWN]:
+        context.progress.say(f"left out: {line}")
+    if len(bad) > BAD_LINES_SHOWN:
+        context.progress.say(f"left out: {len(bad) - BAD_LINES_SHOWN} more bad lines")
+    with transaction(context.db) as db:
+        calls.add_prompts(db, context.round_id, rows)
+    counts = Counter((prompt.task, split) for prompt, split, _ in rows)
+    return {
+        "prompts": {f"{task}/{split}": count for (task, split), count in sorted(counts.items())},
+        "bad_lines": [str(line) for line in bad],
+    }
+
+
+def _stream(source: Generator | PromptFile, bad: list[BadLine]) -> Iterator[Prompt]:
+    if isinstance(source, Generator):
+        yield from tasks.generate(source.generator, source.config, source.seed, source.task)
+        return
+    for row in files.read(
+        source.path,
+        source.task,
+        question=source.question,
+        answer=source.answer,
+        verifier=source.verifier,
+    ):
+        if isinstance(row, BadLine):
+            bad.append(row)
+        else:
+            yield row
+
+
+def _take(
+    source: Generator | PromptFile, stream: Iterator[Prompt], seen: Seen, held_out_share: float
+) -> Iterator[tuple[Prompt, Split]]:
+    """Different prompts until both sides are full or the source is empty."""
+    wanted: dict[Split, int] = {"train": source.train, "held_out": source.held_out}
+    for prompt in stream:
+        split = side(prompt.question, held_out_share)
+        if wanted[split] and seen.add(prompt.question):
+            wanted[split] -= 1
+            yield prompt, split
+        if not any(wanted.values()):
+            return

@@ -1,0 +1,92 @@
+"""The student is trained on the frozen dataset, in a process of its own."""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.context import Context
+from pipelines.stages import build
+from pipelines.store import checkpoints, datasets, rounds
+from pipelines.store.checkpoints import Checkpoint, Metric
+from pipelines.store.connection import transaction
+from pipelines.training.job import Result, SftJob
+from pipelines.training.run import train
+from teachers.engine import has_nvidia
+from teachers.errors import TrainingError
+from teachers.records import content_id
+
+NAME = "train"
+
+
+async def run(context: Context) -> dict[str, Any]:
+    """Train, or go on with training; the report names the checkpoint.
+
+    Raises:
+        TrainingError: the training process failed; its log's last lines are in the hint.
+    """
+    dataset_id = _dataset_id(context)
+    job = _job(context, dataset_id)
+    # Not the job itself: it holds paths, and a moved home is the same run.
+    how = context.recipe.train.model_dump(mode="json")
+    run_id = content_id("training_run", [context.base.fingerprint, dataset_id, how])
+    folder = context.home.runs / run_id[:16]
+    with transaction(context.db) as db:
+        checkpoints.open_training(
+            db, run_id, context.round_id, dataset_id, job.model_dump_json(), folder
+        )
+    await context.stop_engine_on_gpu()
+
+    async def keep(metrics: list[Metric]) -> None:
+        await context.writer.commit(lambda db: checkpoints.add_metrics(db, run_id, metrics))
+
+    try:
+        result = await train(job, folder, keep, context.progress)
+    except TrainingError as failed:
+        with transaction(context.db) as db:
+            checkpoints.close_training(db, run_id, "failed", error=str(failed))
+        raise
+    checkpoint = _checkpoint(run_id, folder, result)
+    with transaction(context.db) as db:
+        checkpoints.add_checkpoint(db, checkpoint)
+        checkpoints.close_training(db, run_id, "done", peak_bytes=result.peak_bytes)
+    return {
+        "training_run": run_id,
+        "checkpoint": checkpoint.id,
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+        "final_loss": result.final_loss,
+        "peak_bytes": result.peak_bytes,
+    }
+
+
+def _dataset_id(context: Context) -> str:
+    report = rounds.report_of(context.db, context.round_id, build.NAME)
+    assert report is not None, "the dataset is built before it is trained on"
+    return str(report["dataset"])
+
+
+def _job(context: Context, dataset_id: str) -> SftJob:
+    dataset = datasets.dataset(context.db, dataset_id)
+    return SftJob(
+        base=context.base.path,
+        base_weights=context.base.fingerprint,
+        dataset=dataset.path,
+        device="gpu" if has_nvidia() else "cpu",
+        **context.recipe.train.model_dump(),
+    )
+
+
+def _checkpoint(run_id: str, folder: Path, result: Result) -> Checkpoint:
+    return Checkpoint(
+        id=content_id("checkpoint", [run_id, result.steps, result.weights]),
+        training_run_id=run_id,
+        step=result.steps,
+        adapter=folder / "adapter",
+        adapter_sha256=result.adapter_sha256,
+        merged=folder / "merged",
+        weights=result.weights,
+    )
+
+
+def probe_path(checkpoint: Checkpoint) -> Path:
+    """Where the trainer's log-probabilities of the checkpoint are."""
+    return checkpoint.merged.parent / "probe.json"

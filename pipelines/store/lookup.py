@@ -1,0 +1,99 @@
+"""Finding rows by what a person remembers of them: a table's name, the beginning of an id."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipelines.store.query import Rows, query
+from teachers.errors import ConfigError
+
+# Where an id can be, and what belongs to the row there: (heading, SQL with :id).
+_RELATED: dict[str, tuple[tuple[str, str], ...]] = {
+    "rounds": (
+        (
+            "stages",
+            "select name, state, report from stages where round_id = :id order by started_at",
+        ),
+    ),
+    "prompts": (
+        ("samples", "select id, finish_reason, text from samples where prompt_id = :id limit 50"),
+    ),
+    "calls": (("samples", "select id, position, text from samples where call_id = :id"),),
+    "samples": (
+        ("verdicts", "select verifier, parser, state, answer from verdicts where sample_id = :id"),
+        ("datasets", "select dataset_id, position from dataset_rows where sample_id = :id"),
+        ("rejections", "select round_id, reason, detail from rejections where sample_id = :id"),
+    ),
+    "verdicts": (),
+    "datasets": (
+        ("training runs", "select id, state from training_runs where dataset_id = :id"),
+        ("rows", "select position, sample_id from dataset_rows where dataset_id = :id limit 20"),
+    ),
+    "training_runs": (
+        (
+            "checkpoints",
+            "select id, step, merged_path from checkpoints where training_run_id = :id",
+        ),
+    ),
+    "checkpoints": (
+        (
+            "evals",
+            "select id, prompting, items, strict, lenient from evals where checkpoint_id = :id",
+        ),
+        ("promotions", "select decision, reason from promotions where checkpoint_id = :id"),
+        ("aliases", "select name, why from aliases where checkpoint_id = :id"),
+    ),
+    "evals": (
+        ("items", "select prompt_id, strict, lenient from eval_items where eval_id = :id limit 20"),
+    ),
+    "promotions": (),
+}
+
+
+class Found(NamedTuple):
+    """A row, and the rows that belong to it."""
+
+    table: str
+    row: dict[str, Any]
+    related: dict[str, Rows]
+
+
+def find(store: Path, beginning: str) -> Found:
+    """The row whose id begins so, wherever it is.
+
+    Raises:
+        ConfigError: there is none, or more than one.
+    """
+    matches: list[tuple[str, dict[str, Any]]] = []
+    for table in _RELATED:
+        rows = query(
+            store,
+            f"select * from {table} where substr(id, 1, length(:id)) = :id limit 2",
+            {"id": beginning},
+        )
+        matches += [(table, dict(zip(rows.columns, row, strict=True))) for row in rows.rows]
+    if len(matches) != 1:
+        where = ", ".join(f"{table} {row['id'][:16]}" for table, row in matches)
+        raise ConfigError(
+            f"No row's id begins with {beginning!r}."
+            if not matches
+            else f"More than one row's id begins with {beginning!r}: {where}."
+        )
+    table, row = matches[0]
+    related = {heading: query(store, sql, {"id": row["id"]}) for heading, sql in _RELATED[table]}
+    return Found(table, row, {heading: rows for heading, rows in related.items() if rows.rows})
+
+
+def rows_of(store: Path, table: str, limit: int) -> Rows:
+    """The newest rows of a table.
+
+    Raises:
+        ConfigError: there is no such table.
+    """
+    known = query(store, "select name from sqlite_master where type in ('table', 'view')")
+    names = sorted(str(name) for (name,) in known.rows if not str(name).startswith(("_", "sqlite")))
+    if table not in names:
+        raise ConfigError(f"There is no table {table!r}.", hint="There are: " + ", ".join(names))
+    columns = query(store, f"select * from {table} limit 0").columns
+    times = ("created_at", "started_at", "sent_at", "moved_at")
+    order = next((f" order by {column} desc" for column in times if column in columns), "")
+    return query(store, f"select * from {table}{order}", rows=limit)

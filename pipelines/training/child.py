@@ -1,0 +1,120 @@
+"""What every training process does around its objective: alone on its folder, and resumable.
+
+Killed at any moment and started again, it goes on from the last whole checkpoint, or from the last
+finished product: adapter, merged copy, probe. Nothing heavy is imported before the lock is held.
+"""
+
+import errno
+import gc
+import json
+import os
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from pipelines.store.checkpoints import Metric
+from pipelines.training.job import DONE, FULL, LOCKED, REFUSED, Result, RunFolder, SftJob
+from pipelines.training.journal import Journal, Reader
+from pipelines.training.resume import last_sealed, step_of
+from teachers.errors import PreceptorError, TrainingError
+from teachers.files import sha256_of, write_whole
+from teachers.process import started_at
+from teachers.weights import checked
+
+Train = Callable[[SftJob, RunFolder, Journal, Path | None], None]
+"""An objective: trains from a checkpoint or from the start, and leaves the adapter."""
+
+_BEGAN = time.monotonic()
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# torch and safetensors write with code of their own and say it in words.
+_FULL_WORDS = re.compile(r"No space left|File too large|os error (28|27|122)|file write failed")
+
+
+def as_child(folder: Path, train: Train) -> int:
+    """Do a run's work unless it is done or somebody else is at it; returns the exit code.
+
+    Anything unforeseen is raised, for the log.
+    """
+    run = RunFolder(folder)
+    try:
+        with FileLock(run.lock, blocking=False):
+            if not run.result.is_file():
+                me = {"pid": os.getpid(), "started": started_at(os.getpid())}
+                write_whole(run.process, json.dumps(me))
+                write_whole(run.result, _work(run, train).model_dump_json())
+            return DONE
+    except Timeout:
+        return _end(LOCKED, f"Another process is training in {folder}.")
+    except PreceptorError as refused:
+        return _end(REFUSED, refused.message)
+    except Exception as failed:
+        if any(map(_no_space, _chain(failed))):
+            return _end(FULL, f"There is no space left for {folder}.")
+        raise
+
+
+def _work(run: RunFolder, train: Train) -> Result:
+    """Train, merge and measure, leaving out what an earlier process finished."""
+    job = _job(run.job)
+    journal = Journal(run.journal)
+    journal.phase("load the training libraries")
+    from pipelines.training import models
+
+    models.use_all_cores()
+    checkpoint = last_sealed(run.checkpoints)
+    if not run.adapter.is_dir():
+        train(job, run, journal, checkpoint)
+        gc.collect()  # a trainer is a knot of cycles with the model inside
+    if not run.merged.is_dir():
+        journal.phase("merge the adapter into the base")
+        models.merge(job, run.adapter, run.merged)
+    weights = checked(run.merged).fingerprint
+    if not run.probe.is_file():
+        journal.phase("measure base and student")
+        folders = {job.base_weights: job.base, weights: run.merged}
+        write_whole(run.probe, json.dumps(models.measured(job, folders)))
+    losses = [m for m in Reader(run.journal).new() if isinstance(m, Metric) and m.name == "loss"]
+    return Result(
+        steps=losses[-1].step,
+        final_loss=losses[-1].value,
+        seconds=time.monotonic() - _BEGAN,
+        peak_bytes=_peak_bytes(),
+        adapter_sha256=sha256_of(run.adapter / "adapter_model.safetensors"),
+        weights=weights,
+        resumed_from=step_of(checkpoint) if checkpoint else 0,
+    )
+
+
+def _job(path: Path) -> SftJob:
+    try:
+        return SftJob.model_validate_json(path.read_text())
+    except (OSError, ValidationError) as broken:
+        raise TrainingError(f"{path} is not a job: {broken}") from broken
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _no_space(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    return bool(_FULL_WORDS.search(str(error)))
+
+
+def _end(code: int, message: str) -> int:
+    sys.stderr.write(f"{message}\n")
+    return code

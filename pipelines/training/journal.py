@@ -1,0 +1,69 @@
+"""What a training process tells while it works: one JSON object a line, appended live.
+
+A line is a phase (`{"phase": "train", "total": 40}`) or a metric (`{"step", "name", "value"}`).
+A process may be killed in the middle of a line, and its successor trains some steps again: readers
+skip what is no JSON, and of two values of one metric at one step the later one counts.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pipelines.store.checkpoints import Metric
+
+
+class Phase(NamedTuple):
+    """What the process does from now on, and in how many steps if it knows."""
+
+    what: str
+    total: int | None
+
+
+Entry = Phase | Metric
+
+
+class Journal:
+    """The writing end."""
+
+    def __init__(self, path: Path) -> None:
+        self._out = path.open("a")
+        if self._out.tell():
+            # The predecessor may have been killed in mid-line: no line of ours shall join its own.
+            self._out.write("\n")
+
+    def phase(self, what: str, total: int | None = None) -> None:
+        self._add(Phase(what, total)._asdict())
+
+    def metric(self, step: int, name: str, value: float) -> None:
+        self._add(Metric(step, name, value)._asdict())
+
+    def _add(self, line: dict[str, object]) -> None:
+        self._out.write(json.dumps(line) + "\n")
+        self._out.flush()
+
+
+class Reader:
+    """The reading end: each call of `new` gives what was appended since the last one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new(self) -> list[Entry]:
+        if not self._path.is_file():
+            return []
+        with self._path.open("rb") as journal:
+            journal.seek(self._offset)
+            whole, newline, _ = journal.read().rpartition(b"\n")
+        self._offset += len(whole) + len(newline)
+        return list(_entries(whole.splitlines()))
+
+
+def _entries(lines: list[bytes]) -> Iterator[Entry]:
+    for line in lines:
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        yield Phase(found["what"], found["total"]) if "what" in found else Metric(**found)

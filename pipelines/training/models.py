@@ -1,0 +1,129 @@
+"""The model in a training process: base, adapter, merged copy, and what they say of a probe.
+
+Everything here imports torch and belongs in a child process.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from pipelines.training.job import SftJob
+from teachers.errors import TrainingError
+from teachers.files import whole_folder
+from teachers.sync import MIN_TOKENS, PROBE_TEXT
+
+# Not "default": with several adapters on one model, the trainer would forget that one on resume.
+ADAPTER = "policy"
+PROBE_TOKENS = 640
+
+
+def use_all_cores() -> None:
+    """One thread for each core that this process may run on, unless the user said otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
+    """A model's own tokenizer.
+
+    Raises:
+        TrainingError: it has no chat template.
+    """
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    if not tokenizer.chat_template:
+        raise TrainingError(f"{folder} has no chat template, so it cannot be trained to chat.")
+    return tokenizer
+
+
+def base_model(job: SftJob) -> PreTrainedModel:
+    """The base as it is trained on: bf16, or 4 bits with bf16 arithmetic."""
+    return _loaded(job.base, job, _NF4 if job.adapter == "qlora" else None)
+
+
+_NF4 = BitsAndBytesConfig(
+    load_in_4bit=True,
+    bnb_4bit_quant_type="nf4",
+    bnb_4bit_use_double_quant=True,
+    bnb_4bit_compute_dtype=torch.bfloat16,
+)
+
+
+def _loaded(
+    folder: Path, job: SftJob, quantization: BitsAndBytesConfig | None = None
+) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.bfloat16,
+        quantization_config=quantization,
+        device_map={"": "cuda" if job.device == "gpu" else "cpu"},
+    )
+    return model
+
+
+def with_adapter(model: PreTrainedModel, job: SftJob) -> PeftModel:
+    """The model with a new adapter on it, in float32; torch's seed decides its first weights."""
+    modules = job.target_modules
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=job.rank,
+        lora_alpha=job.alpha,
+        lora_dropout=job.dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+    )
+    wrapped: PeftModel = get_peft_model(model, config, adapter_name=ADAPTER)
+    return wrapped
+
+
+def save_adapter(model: PeftModel, target: Path) -> None:
+    """Save the adapter as a plain folder that vLLM and PEFT open whatever its name was."""
+    with whole_folder(target) as partial:
+        model.save_pretrained(str(partial))
+        for path in (partial / ADAPTER).iterdir():
+            path.rename(partial / path.name)
+        (partial / ADAPTER).rmdir()
+
+
+def merge(job: SftJob, adapter: Path, target: Path) -> None:
+    """Save base and adapter as one bf16 model.
+
+    A 4-bit base is merged as the values its 4 bits stand for: what is served is what was trained.
+    """
+    model = base_model(job)
+    if job.adapter == "qlora":
+        model = model.dequantize(dtype=torch.bfloat16)
+    merged = PeftModel.from_pretrained(model, str(adapter), adapter_name=ADAPTER).merge_and_unload()
+    with whole_folder(target) as partial:
+        merged.save_pretrained(partial)
+        tokenizer_of(job.base).save_pretrained(partial)
+
+
+def measured(job: SftJob, folders: Mapping[str, Path]) -> dict[str, object]:
+    """What the models in some folders say of the probe text, as `teachers.sync.Probe` reads it.
+
+    Args:
+        folders: bf16 models by their fingerprint; held in memory one at a time.
+    """
+    once: list[int] = tokenizer_of(job.base)(PROBE_TEXT, add_special_tokens=False)["input_ids"]
+    tokens = (once * -(-MIN_TOKENS // len(once)))[:PROBE_TOKENS]
+    rows = {weights: _logprobs(_loaded(path, job), tokens) for weights, path in folders.items()}
+    return {"tokens": tokens, "logprobs": rows}
+
+
+def _logprobs(model: PreTrainedModel, tokens: Sequence[int]) -> list[float]:
+    """Log-probability, in nats, of each token but the first."""
+    ids = torch.tensor([list(tokens)], device=model.device)
+    with torch.inference_mode():
+        logits = model.eval()(ids[:, :-1], use_cache=False).logits[0].float()
+    chosen = logits.gather(1, ids[0, 1:, None])[:, 0]
+    found: list[float] = (chosen - logits.logsumexp(1)).tolist()
+    return found

@@ -1,0 +1,169 @@
+"""The parent's side of a training run: starts the process or adopts it, and tells what it does.
+
+The process is in a session of its own and outlives us when we are killed; the next call adopts it.
+When we are cancelled it is stopped, and the next call resumes from its last checkpoint.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from pipelines.store.checkpoints import Metric
+from pipelines.training.job import FULL, LOCKED, REFUSED, Result, RunFolder, SftJob
+from pipelines.training.journal import Phase, Reader
+from teachers.engine import tail
+from teachers.errors import TrainingError
+from teachers.files import write_whole
+from teachers.process import alive, kill_group
+from teachers.progress import Progress
+from teachers.weights import QUIET, child_environment
+
+OnMetric = Callable[[list[Metric]], Awaitable[None]]
+
+POLL_S = 0.2
+# A trainer gets what it needs to find its libraries and its cores. No keys, no tokens.
+_PASSED_ON = (
+    *("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH"),
+    *("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES"),
+    *("HF_HOME", "XDG_CACHE_HOME"),
+)
+
+
+async def train(job: SftJob, folder: Path, on_metric: OnMetric, progress: Progress) -> Result:
+    """Bring a training run to its end, wherever it stands.
+
+    Args:
+        folder: of this run alone; what is finished in it is not done again.
+        on_metric: given the metrics as they come, and all of them again after a restart.
+
+    Raises:
+        TrainingError: it failed and would fail again, or failed twice, or the disk is full.
+    """
+    run = RunFolder(folder)
+    _claim(run, job)
+    telling = _Telling(run, on_metric, progress)
+    retried = False
+    try:
+        while not run.result.is_file():
+            heard = telling.heard
+            code = await telling.follow(_running(run) or _start(run))
+            if run.result.is_file() or code is None or (code == LOCKED and _running(run)):
+                continue  # done; or an adopted process ended; or there is one to adopt
+            if retried or code in (REFUSED, FULL) or (telling.heard == heard and code != LOCKED):
+                raise _failure(run, code)
+            progress.say("the training process died; going on from its last checkpoint")
+            retried = True
+    finally:
+        telling.end()
+    return Result.model_validate_json(run.result.read_text())
+
+
+class _Process(NamedTuple):
+    pid: int
+    started: float
+    ours: subprocess.Popen[bytes] | None = None
+    """None if it is adopted: then nobody learns how it ended."""
+
+    def ended(self) -> bool:
+        if self.ours is not None:
+            return self.ours.poll() is not None
+        return not alive(self.pid, self.started)
+
+    def stop(self) -> None:
+        kill_group(self.pid)
+        if self.ours is not None:
+            self.ours.wait()
+
+
+class _Telling:
+    """Passes on what a run's journal says, whichever process writes it."""
+
+    def __init__(self, run: RunFolder, on_metric: OnMetric, progress: Progress) -> None:
+        self._reader = Reader(run.journal)
+        self._on_metric = on_metric
+        self._progress = progress
+        self._phase: Phase | None = None
+        self.heard = 0
+        """Metrics so far."""
+
+    async def follow(self, process: _Process) -> int | None:
+        """Returns the exit code once the process has ended, None if it was adopted."""
+        try:
+            while True:
+                ended = process.ended()  # asked first, so that its last lines are read
+                await self._pass_on()
+                if ended:
+                    return process.ours.returncode if process.ours else None
+                await asyncio.sleep(POLL_S)
+        except asyncio.CancelledError:
+            process.stop()
+            raise
+
+    async def _pass_on(self) -> None:
+        entries = self._reader.new()
+        metrics = [entry for entry in entries if isinstance(entry, Metric)]
+        if metrics:
+            self.heard += len(metrics)
+            await self._on_metric(metrics)
+        # After a restart of ours all phases come at once: only the last is worth a line.
+        if phases := [entry for entry in entries if isinstance(entry, Phase)]:
+            self.end()
+            self._phase = phases[-1]
+            self._progress.begin(*self._phase)
+        losses = [metric for metric in metrics if metric.name == "loss"]
+        if losses and self._phase and self._phase.total:
+            self._progress.update(losses[-1].step, f"loss {losses[-1].value:.3f}")
+
+    def end(self) -> None:
+        if self._phase:
+            self._progress.end()
+            self._phase = None
+
+
+def _claim(run: RunFolder, job: SftJob) -> None:
+    run.root.mkdir(parents=True, exist_ok=True)
+    if not run.job.is_file():
+        write_whole(run.job, job.model_dump_json(indent=2))
+    elif SftJob.model_validate_json(run.job.read_text()) != job:
+        raise TrainingError(f"{run.root} belongs to another training run; its job.json differs.")
+
+
+def _running(run: RunFolder) -> _Process | None:
+    """The process at work on this run, if one lives."""
+    try:
+        process = _Process(**json.loads(run.process.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return None if process.ended() else process
+
+
+def _start(run: RunFolder) -> _Process:
+    passed_on = {*_PASSED_ON, *QUIET, "HF_HUB_OFFLINE"}
+    with run.log.open("ab") as log:
+        ours = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.training.sft", str(run.root)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={k: v for k, v in child_environment().items() if k in passed_on},
+            start_new_session=True,
+        )
+    return _Process(ours.pid, 0.0, ours)
+
+
+def _failure(run: RunFolder, code: int) -> TrainingError:
+    if code == FULL:
+        return TrainingError(
+            f"There is no space left for the training run {run.root}.",
+            hint="Free some and run again: it goes on from its last checkpoint.",
+        )
+    if code in (REFUSED, LOCKED):
+        return TrainingError(tail(run.log, 1), hint=f"The log is {run.log}.")
+    return TrainingError(
+        f"The training process ended with code {code}.",
+        hint=f"The log {run.log} ends:\n{tail(run.log, 12)}",
+    )

@@ -1,0 +1,151 @@
+"""The served student: which checkpoint it is, and the change to another one without a lost answer."""
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+from pipelines.home import Home
+from pipelines.stages.train import probe_path
+from pipelines.store import checkpoints
+from pipelines.store.checkpoints import CHAMPION
+from pipelines.store.connection import connect
+from teachers.engine import Engine
+from teachers.errors import ConfigError, PreceptorError
+from teachers.progress import Progress
+from teachers.sync import Probe
+from teachers.weights import Weights, checked
+
+# How soon a promotion or a rollback is seen.
+WATCH_EVERY_S = 1.0
+
+
+class Served(NamedTuple):
+    """What is to be served: weights, what the trainer measured on them, and a name for them."""
+
+    weights: Weights
+    probe: Probe | None
+    identity: str
+    """The checkpoint's id, or `base`."""
+
+
+def wanted(home: Home) -> Served:
+    """What the alias `champion` points at now.
+
+    Raises:
+        ConfigError: nothing has been promoted yet, or its files are not what was trained.
+    """
+    if not home.store.is_file():
+        raise ConfigError("Nothing has been trained yet.", hint="preceptor run recipes/demo.yaml")
+    with contextlib.closing(connect(home.store)) as db:
+        current = checkpoints.champion_id(db)
+        if current is None:
+            return _base(checkpoints.last_base(db))
+        checkpoint = checkpoints.checkpoint(db, current)
+    weights = checked(checkpoint.merged)
+    if weights.fingerprint != checkpoint.weights:
+        raise ConfigError(
+            f"{checkpoint.merged} is not what was trained: its files have changed.",
+            hint="preceptor rollback serves the checkpoint before it.",
+        )
+    return Served(weights, Probe.read(probe_path(checkpoint)), checkpoint.id)
+
+
+def _base(path: Path | None) -> Served:
+    if path is None:
+        raise ConfigError(
+            "No checkpoint has been promoted yet, so there is nothing to serve.",
+            hint="preceptor run recipes/demo.yaml trains one; preceptor promote ID promotes one "
+            "that the gate kept aside.",
+        )
+    return Served(checked(path), None, "base")
+
+
+class Champion:
+    """An engine that always answers from what `champion` points at.
+
+    A change waits until the answers under way are finished, and new requests wait until the change
+    is done and proven.
+    """
+
+    name = CHAMPION
+
+    def __init__(self, home: Home, progress: Progress) -> None:
+        self._home = home
+        self._served = wanted(home)
+        self._engine = Engine(self._served.weights, home.root, name=CHAMPION, progress=progress)
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._open = asyncio.Event()
+        self._http = httpx.AsyncClient(timeout=httpx.Timeout(600.0, connect=5.0), trust_env=False)
+        self._progress = progress
+        self.since = time.time()
+
+    @property
+    def identity(self) -> str:
+        """The checkpoint that answers now, or `base`."""
+        return self._served.identity
+
+    @property
+    def ready(self) -> bool:
+        return self._open.is_set()
+
+    async def start(self) -> None:
+        await self._engine.start()
+        self._open.set()
+
+    async def stop(self) -> None:
+        await self._http.aclose()
+        await self._engine.stop()
+
+    async def enter(self) -> None:
+        """Wait for a place in front of the engine; every `enter` needs its `leave`."""
+        await self._open.wait()
+        self._in_flight += 1
+        self._idle.clear()
+
+    def leave(self) -> None:
+        self._in_flight -= 1
+        if self._in_flight == 0:
+            self._idle.set()
+
+    async def send(self, body: dict[str, Any]) -> httpx.Response:
+        """Forward a chat request; the answer's body is still to be read."""
+        request = self._http.build_request(
+            "POST",
+            f"http://127.0.0.1:{self._engine.port}/v1/chat/completions",
+            json=body,
+            headers={"Authorization": f"Bearer {self._engine.key}"},
+        )
+        return await self._http.send(request, stream=True)
+
+    async def watch(self) -> None:
+        """Follow the alias, and bring the engine back when it dies; never returns."""
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            try:
+                if not self._engine.running:
+                    await self._quietly(self._engine.ensure)
+                elif (served := wanted(self._home)).identity != self.identity:
+                    await self._quietly(lambda served=served: self._change(served))
+            except PreceptorError as error:
+                self._progress.say(f"still serving {self.identity[:12]}: {error.message}")
+
+    async def _quietly(self, act: Any) -> None:
+        """Act while no request is in front of the engine."""
+        self._open.clear()
+        try:
+            if self._engine.running:
+                await self._idle.wait()
+            await act()
+        finally:
+            self._open.set()
+
+    async def _change(self, served: Served) -> None:
+        await self._engine.load(served.weights, served.probe)
+        self._served, self.since = served, time.time()
+        self._progress.say(f"now serving {served.identity[:12]}")

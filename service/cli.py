@@ -1,0 +1,346 @@
+"""The `preceptor` command. Each command is a few lines; what it does lives elsewhere.
+
+Imports are inside the commands: `preceptor --help` has to be instant.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.home import Home
+    from pipelines.round import Outcome
+
+app = typer.Typer(
+    name="preceptor",
+    help="Self-alignment and synthetic data as a loop: sample, verify, train, gate, serve.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+recipe_app = typer.Typer(help="Look at recipes.", no_args_is_help=True)
+app.add_typer(recipe_app, name="recipe")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Port = Annotated[int, typer.Option(help="Port to serve on.")]
+Host = Annotated[str, typer.Option(help="Address to serve on; beyond this machine needs a token.")]
+RecipePath = Annotated[Path, typer.Argument(help="A recipe, for example recipes/demo.yaml.")]
+
+
+@app.command()
+def init(
+    recipe: Annotated[Path, typer.Argument(help="Where to write a recipe to start from.")] = Path(
+        "recipe.yaml"
+    ),
+) -> None:
+    """Make the home folder and its store, and write a recipe to start from."""
+    from pipelines.store.connection import connect
+
+    home = _home()
+    connect(home.store).close()
+    console = _console()
+    console.print(f"home: {home.root}", soft_wrap=True)
+    if recipe.exists():
+        console.print(f"recipe: {recipe} is there already; left as it is")
+    else:
+        recipe.write_text((_checkout() / "recipes" / "demo.yaml").read_text())
+        console.print(f"recipe: {recipe}")
+    console.print(f"next: preceptor run {recipe}")
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Leave the champion answering in the background.")
+    ] = False,
+    port: Port = 8000,
+    json_: Json = False,
+) -> None:
+    """Run a round, or go on with one that was stopped; finished calls are never made again."""
+    import asyncio
+
+    from pipelines.recipe_file import load
+    from pipelines.round import run_round
+    from service.progress import Shown
+
+    home, console = _home(), _console(stderr=json_)
+    loaded = load(recipe)
+    console.print(f"[bold]{loaded.name}[/bold]  (home: {home.root})", soft_wrap=True)
+    outcome = asyncio.run(run_round(loaded, home, Shown(console)))
+    if json_:
+        _print_json({"round": outcome.round_id, **outcome.reports})
+    else:
+        _show_outcome(console, outcome)
+    if serve:
+        _leave_serving(console, home, port, outcome)
+
+
+@app.command()
+def status(json_: Json = False) -> None:
+    """Rounds and how far they are, the champion, and whether it is served."""
+    from service.status import read, show
+
+    found = read(_home())
+    if json_:
+        _print_json(found)
+    else:
+        show(_console(), found)
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="One SELECT.")],
+    limit: Annotated[int, typer.Option(help="Most rows.", min=1)] = 1000,
+    seconds: Annotated[float, typer.Option(help="Longest it may run.", min=0.1)] = 5.0,
+    json_: Json = False,
+) -> None:
+    """Ask the store a question in SQL; it can only be read."""
+    from pipelines.store.query import query as ask
+    from service.tables import as_json, show_rows
+
+    rows = ask(_home().store, sql, rows=limit, seconds=seconds)
+    if json_:
+        typer.echo(as_json(rows))
+    else:
+        show_rows(_console(), rows)
+
+
+@app.command()
+def rows(
+    table: Annotated[str, typer.Argument(help="A table or view of the store.")],
+    limit: Annotated[int, typer.Option(help="Most rows.", min=1)] = 20,
+    json_: Json = False,
+) -> None:
+    """The newest rows of a table."""
+    from pipelines.store.lookup import rows_of
+    from service.tables import as_json, show_rows
+
+    found = rows_of(_home().store, table, limit)
+    if json_:
+        typer.echo(as_json(found))
+    else:
+        show_rows(_console(), found)
+
+
+@app.command()
+def show(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="An id, or its beginning.")],
+    json_: Json = False,
+) -> None:
+    """One row with all its fields, and what belongs to it."""
+    from pipelines.store.lookup import find
+    from service.tables import as_json, show_found
+
+    found = find(_home().store, id_)
+    if json_:
+        import json
+
+        related = {name: json.loads(as_json(rows)) for name, rows in found.related.items()}
+        _print_json({"table": found.table, "row": found.row, "related": related})
+    else:
+        show_found(_console(), found)
+
+
+@recipe_app.command("check")
+def recipe_check(recipe: RecipePath, json_: Json = False) -> None:
+    """Read a recipe and say what is wrong with it, or what it will do."""
+    from pipelines.recipe_file import load
+
+    loaded = load(recipe)
+    if json_:
+        _print_json(loaded.model_dump(mode="json"))
+        return
+    supply, teacher = loaded.supply, loaded.teacher
+    asked = sum(source.train for source in supply.sources)
+    held_out = sum(source.held_out for source in supply.sources)
+    console = _console()
+    console.print(f"{recipe} is a valid recipe: [bold]{loaded.name}[/bold]", soft_wrap=True)
+    console.print(f"  tasks: {', '.join(supply.tasks)}")
+    console.print(f"  teacher: {teacher.url or teacher.weights or loaded.student.weights}")
+    console.print(f"  calls: up to {asked}, {teacher.sampling.n} answers each")
+    console.print(f"  held out: up to {held_out} prompts")
+
+
+@recipe_app.command("fields")
+def recipe_fields(json_: Json = False) -> None:
+    """Every field that a recipe can have, with its default and what it means."""
+    from pipelines.recipe_file import fields
+    from service.tables import table
+
+    if json_:
+        _print_json([field._asdict() for field in fields()])
+        return
+    lines = [(field.name, field.default, field.help) for field in fields()]
+    _console().print(table(["field", "default", "what it means"], lines))
+
+
+@app.command()
+def serve(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    background: Annotated[
+        bool, typer.Option("--background", help="Leave it running and return.")
+    ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the one that runs.")] = False,
+) -> None:
+    """Serve the champion behind an OpenAI-compatible address; follows promotions by itself."""
+    from service import serving
+    from service.progress import Shown
+
+    home, console = _home(), _console()
+    if stop:
+        console.print("stopped" if serving.stop(home) else "nothing was being served")
+    elif background:
+        server = serving.serve_in_background(home, host, port, Shown(console))
+        console.print(f"serving at {server.url}")
+    else:
+        serving.serve(home, host, port, Shown(console))
+
+
+@app.command()
+def chat(
+    message: Annotated[str | None, typer.Argument(help="Ask this and stop.")] = None,
+    url: Annotated[str | None, typer.Option(help="Another OpenAI-compatible address.")] = None,
+    model: Annotated[str, typer.Option(help="The model's name there.")] = "champion",
+) -> None:
+    """Talk to the champion; an empty line ends the conversation."""
+    import os
+
+    from service import serving
+    from service.chat import Turn, answer
+    from teachers.errors import ConfigError
+
+    server = serving.running(_home())
+    address = url or (server.url if server else None)
+    if address is None:
+        raise ConfigError("Nothing is being served.", hint="preceptor serve --background")
+    token = os.environ.get(serving.TOKEN_VARIABLE)
+    turns: list[Turn] = []
+    while asked := message or typer.prompt("you", default="", show_default=False):
+        turns.append({"role": "user", "content": asked})
+        said = ""
+        for piece in answer(address, model, turns, token):
+            said += piece
+            typer.echo(piece, nl=False)
+        typer.echo()
+        turns.append({"role": "assistant", "content": said})
+        if message:
+            return
+
+
+@app.command()
+def promote(
+    checkpoint: Annotated[str, typer.Argument(help="A checkpoint's id, or its beginning.")],
+) -> None:
+    """Make a checkpoint the champion, whatever the gate said of it."""
+    from pipelines.store import checkpoints
+    from pipelines.store.connection import connect, transaction
+
+    with transaction(connect(_home().store)) as db:
+        found = checkpoints.checkpoint(db, checkpoint)
+        checkpoints.move_alias(db, checkpoints.CHAMPION, found.id, "promoted by hand")
+    _console().print(f"champion is now {found.id[:16]}")
+
+
+@app.command()
+def rollback() -> None:
+    """Make the champion what it was before the last promotion."""
+    from pipelines.store import checkpoints
+    from pipelines.store.connection import connect, transaction
+
+    with transaction(connect(_home().store)) as db:
+        current, previous = checkpoints.roll_back(db)
+    was, now = ((one or "the base")[:16] for one in (current, previous))
+    _console().print(f"champion was {was}, is now {now}")
+
+
+@app.command()
+def doctor(json_: Json = False) -> None:
+    """Check the machine, the versions, the store and the model: each line is ok or what to do."""
+    from service.doctor import check
+    from service.tables import table
+
+    findings = check(_home())
+    if json_:
+        _print_json([finding._asdict() for finding in findings])
+    else:
+        marks = {True: "ok", None: "note", False: "FAILED"}
+        lines = [(marks[one.ok], one.name, one.found, one.todo) for one in findings]
+        _console().print(table(["", "what", "found", "what to do"], lines))
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command; errors that a person can act on are told without a traceback."""
+    from teachers.errors import PreceptorError
+
+    try:
+        app()
+    except PreceptorError as error:
+        typer.secho(f"error: {error.message}", fg="red", err=True)
+        if error.hint:
+            typer.echo(f"  {error.hint}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        sys.exit(130)
+
+
+def _home() -> "Home":
+    from pipelines.home import Home
+
+    return Home.find()
+
+
+def _checkout() -> Path:
+    return Path(__file__).parent.parent
+
+
+def _console(stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _print_json(content: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(content, indent=1, default=str))
+
+
+def _show_outcome(console: "Console", outcome: "Outcome") -> None:
+    from service.tables import show_gate
+
+    reports = outcome.reports
+    console.print()
+    show_gate(console, reports["gate"])
+    console.print()
+    decided = reports["promote"]
+    if outcome.promoted:
+        console.print(f"[green]promoted[/green]: {reports['gate']['checkpoint'][:16]}")
+    else:
+        console.print(f"[yellow]kept aside[/yellow], not promoted: {decided['reason']}")
+    console.print(f"picture: {decided['picture']}", soft_wrap=True)
+
+
+def _leave_serving(console: "Console", home: "Home", port: int, outcome: "Outcome") -> None:
+    from service import serving
+    from service.progress import Shown
+    from service.status import next_steps
+
+    if not outcome.promoted:
+        console.print("nothing new is served: the gate refused, for the reason above")
+        return
+    server = serving.serve_in_background(home, "127.0.0.1", port, Shown(console))
+    console.print()
+    console.print(next_steps(home, server, outcome), soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The OpenAI-compatible address that users see. The engine behind it never faces them.
+
+Only the routes and parameters listed here are forwarded, within bounds: a model server takes many
+more, and some of them stop it.
+"""
+
+import hmac
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, Literal
+
+import httpx
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.champion import Champion
+
+MAX_BODY_BYTES = 1024 * 1024
+
+
+class ChatMessage(BaseModel):
+    """One turn; text only."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """What may be asked. Anything else is refused by name."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    model: str
+    messages: list[ChatMessage] = Field(min_length=1, max_length=200)
+    n: int = Field(default=1, ge=1, le=8)
+    max_tokens: int | None = Field(default=None, ge=1, le=8192)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=8192)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    stop: str | list[str] | None = Field(default=None, max_length=64)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    seed: int | None = None
+    """Taken and not passed on: a seed for one request stops the CPU engine."""
+    user: str | None = None
+    """Taken and not passed on."""
+
+    def forwarded(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"seed", "user"}, exclude_none=True)
+
+
+def create_app(champion: Champion, token: str | None = None) -> FastAPI:
+    """The gateway in front of one champion.
+
+    Args:
+        champion: who answers.
+        token: what callers must present; None on loopback only.
+    """
+    app = FastAPI(title="Preceptor", docs_url=None, redoc_url=None, openapi_url=None)
+    guard = [Depends(_guard(token))]
+    app.add_exception_handler(HTTPException, _as_openai_error)
+    app.add_exception_handler(RequestValidationError, _as_openai_error)
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok" if champion.ready else "loading", "checkpoint": champion.identity}
+
+    @app.get("/v1/models", dependencies=guard)
+    async def models() -> dict[str, Any]:
+        served = {
+            "id": champion.name,
+            "object": "model",
+            "created": int(champion.since),
+            "owned_by": "preceptor",
+            "root": champion.identity,
+        }
+        return {"object": "list", "data": [served]}
+
+    @app.post("/v1/chat/completions", dependencies=guard)
+    async def chat(asked: Annotated[ChatRequest, Depends(_chat_request)]) -> Response:
+        if asked.model != champion.name:
+            raise HTTPException(404, f"There is no model {asked.model!r}; {champion.name!r} is.")
+        return await _forward(champion, asked)
+
+    return app
+
+
+async def _chat_request(request: Request) -> ChatRequest:
+    """The body as a request that may be made; bounded before it is read."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"The request is larger than {MAX_BODY_BYTES >> 20} MiB.")
+    try:
+        return ChatRequest.model_validate_json(bytes(body))
+    except ValueError as wrong:
+        raise HTTPException(400, _first_problem(wrong)) from wrong
+
+
+async def _forward(champion: Champion, asked: ChatRequest) -> Response:
+    """Pass a request to the engine, and its answer back as it comes."""
+    await champion.enter()
+    try:
+        answer = await champion.send(asked.forwarded())
+    except httpx.HTTPError as lost:
+        champion.leave()
+        raise HTTPException(503, "The model server is being restarted; try again.") from lost
+    except BaseException:
+        champion.leave()
+        raise
+    headers = {"x-preceptor-checkpoint": champion.identity}
+    kind = answer.headers.get("content-type", "application/json")
+    return StreamingResponse(
+        _relay(answer, champion.leave), answer.status_code, headers, media_type=kind
+    )
+
+
+async def _relay(answer: httpx.Response, done: Callable[[], None]) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in answer.aiter_raw():
+            yield chunk
+    finally:
+        # Also when the caller hung up: closing makes the engine stop generating.
+        await answer.aclose()
+        done()
+
+
+def _guard(token: str | None) -> Callable[[Request], None]:
+    def check(request: Request) -> None:
+        if token is None:
+            return
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), token.encode()):
+            raise HTTPException(401, "A token is needed: Authorization: Bearer …")
+
+    return check
+
+
+def _first_problem(wrong: ValueError) -> str:
+    errors = getattr(wrong, "errors", None)
+    if errors is None:
+        return str(wrong)
+    first = errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"The parameter {where!r} is not supported."
+    return f"{where}: {first['msg']}" if where else str(first["msg"])
+
+
+async def _as_openai_error(_: Request, error: Exception) -> JSONResponse:
+    status = getattr(error, "status_code", 400)
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    detail = {"message": str(getattr(error, "detail", error)), "type": kind, "code": status}
+    return JSONResponse({"error": detail}, status)

@@ -1,0 +1,73 @@
+"""How rows and reports look in a terminal."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.store.lookup import Found
+from pipelines.store.query import Rows
+
+CELL_CHARACTERS = 80
+
+
+def as_json(rows: Rows) -> str:
+    """A list of objects, a row each."""
+    return json.dumps(
+        [dict(zip(rows.columns, row, strict=True)) for row in rows.rows], indent=1, default=str
+    )
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> Table:
+    """A plain table; long cells are cut, with a mark."""
+    made = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False)
+    for row in rows:
+        made.add_row(*(_cell(value) for value in row))
+    return made
+
+
+def show_rows(console: Console, rows: Rows) -> None:
+    """A query's answer."""
+    console.print(table(rows.columns, rows.rows))
+    more = " (there are more: --limit)" if rows.truncated else ""
+    console.print(f"{len(rows.rows)} rows{more}", style="dim")
+
+
+def show_found(console: Console, found: Found) -> None:
+    """A row with all its fields, and what belongs to it."""
+    console.print(f"[bold]{found.table}[/bold]")
+    for name, value in found.row.items():
+        console.print(f"  {name}: ", end="")
+        console.print(str(value), markup=False, highlight=False)
+    for heading, rows in found.related.items():
+        console.print(table(rows.columns, rows.rows, heading))
+
+
+def show_gate(console: Console, report: dict[str, Any]) -> None:
+    """The gate's figures: accuracy with 95 % intervals, and the bars."""
+    rows = []
+    for task, measured in {**report["by_task"], "all": report["shares"]}.items():
+        for who, shares in measured.items():
+            rows.append([task, who, *(_share(shares[parser]) for parser in ("strict", "lenient"))])
+    title = f"{report['items']} held-out prompts, accuracy with 95 % intervals"
+    console.print(table(["task", "who", "strict parser", "lenient parser"], rows, title))
+    bars = [
+        [bar["name"], f"{bar['gain']:+.1%}", f"{bar['wanted']:+.1%}", f"{bar['p']:.1e}"]
+        + ["passed" if bar["passed"] else "missed"]
+        for bar in report["bars"]
+    ]
+    console.print()
+    console.print(table(["student", "gain", "wanted", "McNemar p", ""], bars, "the gate"))
+
+
+def _share(share: Sequence[float]) -> str:
+    hits, n, low, high = share
+    return f"{hits / n:6.1%}  [{low:.1%}, {high:.1%}]"
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    text = text.replace("\n", " ").replace("[", "\\[")
+    return text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"

@@ -1,0 +1,44 @@
+"""Command line of the scripted server. Flags of vLLM's that mean nothing here are ignored."""
+
+import argparse
+import asyncio
+import os
+from pathlib import Path
+
+from tests.scripted.model import Model
+from tests.scripted.server import Script, Server
+
+
+async def serve(host: str, port: int, server: Server) -> None:
+    listening = await asyncio.start_server(server.connection, host, port, backlog=1024)
+    print(f"listening on {listening.sockets[0].getsockname()[1]}", flush=True)
+    await listening.serve_forever()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.scripted", allow_abbrev=False)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0: any free one, printed")
+    parser.add_argument("--model", type=Path, default=Path("/nowhere"), help="folder of weights")
+    parser.add_argument("--served-model-name", nargs="*", default=[])
+    parser.add_argument("--delay-ms", type=float, default=0.0, help="from request to answer")
+    parser.add_argument("--right", type=float, default=0.5, help="share of right answers")
+    parser.add_argument("--right-after", type=float, default=0.9, help="the same for a student")
+    parser.add_argument("--log", type=Path, help="one line for each request and each answer")
+    parser.add_argument("--probes", type=Path, help="folder in which probe.json files lie")
+    parser.add_argument("--stuck", action="store_true", help="keep the old weights, and say yes")
+    flags, _ = parser.parse_known_args()
+    script = Script(
+        delay_s=flags.delay_ms / 1000,
+        right=flags.right,
+        right_after=flags.right_after,
+        served=frozenset(flags.served_model_name),
+        key=os.environ.get("VLLM_API_KEY"),
+        log=flags.log,
+    )
+    server = Server(script, Model(flags.model, flags.probes, flags.stuck))
+    asyncio.run(serve(flags.host, flags.port, server))
+
+
+if __name__ == "__main__":
+    main()

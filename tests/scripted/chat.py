@@ -1,0 +1,50 @@
+"""Chat completions on the wire: whole, and as server-sent events."""
+
+import json
+from typing import Any
+
+
+def completion(body: dict[str, Any], texts: list[str]) -> dict[str, Any]:
+    """The body of a chat completion; usage counts words."""
+    asked = sum(len(str(message["content"]).split()) for message in body["messages"])
+    said = sum(len(text.split()) for text in texts)
+    return {
+        "id": "chatcmpl-scripted",
+        "object": "chat.completion",
+        "created": 0,
+        "model": body["model"],
+        "choices": [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": text},
+                "finish_reason": "stop",
+            }
+            for index, text in enumerate(texts)
+        ],
+        "usage": {
+            "prompt_tokens": asked,
+            "completion_tokens": said,
+            "total_tokens": asked + said,
+        },
+    }
+
+
+def events(answer: dict[str, Any]) -> list[bytes]:
+    """A chat completion as server-sent events, a word at a time."""
+    deltas: list[tuple[int, dict[str, str], str | None]] = []
+    for choice in answer["choices"]:
+        words = choice["message"]["content"].split(" ")
+        deltas.append((choice["index"], {"role": "assistant", "content": ""}, None))
+        deltas += [
+            (choice["index"], {"content": (" " if at else "") + word}, None)
+            for at, word in enumerate(words)
+        ]
+        deltas.append((choice["index"], {}, "stop"))
+    head = {"id": answer["id"], "object": "chat.completion.chunk", "created": 0}
+    head["model"] = answer["model"]
+    chunks: list[dict[str, Any]] = [
+        {**head, "choices": [{"index": index, "delta": delta, "finish_reason": reason}]}
+        for index, delta, reason in deltas
+    ]
+    chunks.append({**head, "choices": [], "usage": answer["usage"]})
+    return [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks] + [b"data: [DONE]\n\n"]
