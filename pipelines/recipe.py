@@ -156,11 +156,11 @@ class Train(Section):
     """Dropout on the adapter's input."""
     learning_rate: float = Field(default=5e-4, gt=0)
     """Peak learning rate; LoRA wants about ten times that of full tuning."""
-    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
     """How the learning rate falls."""
     warmup_share: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the learning rate rises."""
-    epochs: float = Field(default=2.0, gt=0)
+    epochs: int = Field(default=2, ge=1)
     """How often the dataset is seen."""
     batch_size: int = Field(default=8, ge=1)
     """Rows a step and device."""

@@ -194,9 +194,8 @@ def engines(home: Path) -> Finding:
             whose = False
         owned, orphaned = owned + whose, orphaned + (not whose)
     todo = "The next start of an engine ends and forgets them." if orphaned else ""
-    return Finding(
-        "engines", None if orphaned else True, f"{owned} running, {orphaned} left over", todo
-    )
+    found = f"{owned} running, {orphaned} left over"
+    return Finding("engines", not orphaned or None, found, todo)
 
 
 def gateway(home: Home, port: int) -> Finding:

@@ -13,6 +13,7 @@ from teachers.errors import BadAnswer, CallRefused, CallUncertain, ConfigError, 
 from teachers.limit import AdaptiveLimit
 from teachers.reasoning import split_thinking
 from teachers.records import Call, Sample
+from teachers.transport import Lanes
 from teachers.wire import WireChoice, WireCompletion, WireModels
 
 # Turned away before any work was done, so sending again cannot pay twice.
@@ -101,14 +102,7 @@ class Client:
             headers={"Authorization": f"Bearer {key}"} if key else {},
             # Reads have no limit of their own: the deadline of the whole call bounds them.
             timeout=httpx.Timeout(None, connect=10.0),
-            limits=httpx.Limits(
-                max_connections=endpoint.concurrency + 4,
-                max_keepalive_connections=endpoint.concurrency + 4,
-                # Servers drop idle connections (vLLM after 5 s); one that goes away just as we
-                # use it again would look like a call that got lost.
-                keepalive_expiry=2.0,
-            ),
-            transport=transport,
+            transport=transport or Lanes(),
             trust_env=False,
         )
 
@@ -133,7 +127,7 @@ class Client:
             CallUncertain: it was sent, and no whole answer came back.
             BadAnswer: the answer is not a chat completion, or has too few choices.
         """
-        body = _chat_body(self.endpoint.model, call)
+        body = chat_body(self.endpoint.model, call)
         reply = await self._send("POST", "/v1/chat/completions", body, before)
         answer = _parse(WireCompletion, reply)
         wanted = call.sampling.n
@@ -255,7 +249,8 @@ class _TurnedAway(NamedTuple):
         return max(backoff, self.retry_after_s or 0.0)
 
 
-def _chat_body(model: str, call: Call) -> dict[str, Any]:
+def chat_body(model: str, call: Call) -> dict[str, Any]:
+    """What a call says on the wire."""
     sampling = call.sampling
     body: dict[str, Any] = {
         "model": model,

@@ -35,7 +35,7 @@ class AdaptiveLimit:
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Hold one of the places; waits in order of arrival."""
-        if self._waiting or self._in_flight >= self.allowed:
+        if self._in_flight >= self.allowed:
             await self._turn()
         else:
             self._in_flight += 1

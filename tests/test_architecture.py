@@ -1,7 +1,6 @@
 """The house rules that a reader relies on: who imports whom, what loads what, what lies where."""
 
 import ast
-import importlib
 import json
 import subprocess
 import sys
@@ -54,14 +53,17 @@ def imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 def modules_loaded_by(code: str) -> set[str]:
     """The modules that a fresh interpreter has loaded after running some code."""
+    said = printed_by(f"{code}\nimport json, sys; print(json.dumps(list(sys.modules)))", ROOT)
+    return set(json.loads(said.splitlines()[-1]))
+
+
+def printed_by(code: str, folder: Path) -> str:
+    """What a fresh interpreter prints, started in some folder."""
     child = subprocess.run(
-        [sys.executable, "-c", f"{code}\nimport json, sys; print(json.dumps(list(sys.modules)))"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
     )
-    return set(json.loads(child.stdout.splitlines()[-1]))
+    assert child.returncode == 0, child.stderr
+    return child.stdout
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -107,11 +109,10 @@ def test_help_loads_nothing_heavy() -> None:
     assert not loaded & (HEAVY | {"scipy", "matplotlib", "sympy", "reasoning_gym", "pandas"})
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_packages_come_from_this_checkout(package: str) -> None:
-    file = importlib.import_module(package).__file__
-    assert file is not None
-    assert Path(file).resolve() == ROOT / package / "__init__.py"
+def test_packages_come_from_this_checkout_wherever_it_is_called_from(tmp_path: Path) -> None:
+    for package in PACKAGES:
+        said = printed_by(f"import {package}; print({package}.__file__)", tmp_path)
+        assert said.strip() == str(ROOT / package / "__init__.py")
 
 
 def test_no_file_names_a_path_of_somebodys_machine() -> None:

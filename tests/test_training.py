@@ -293,15 +293,18 @@ def test_kills_change_nothing(straight: Run, tmp_path: Path) -> None:
     assert "Another process is training" in second.stderr
 
     torn = files.checkpoints / "checkpoint-999"
+    killed: list[int] = []
 
     async def kill_once(metrics: list[Metric]) -> None:
-        if not torn.exists() and any(metric.step > SAVE_STEPS for metric in metrics):
+        if not killed and any(metric.step > SAVE_STEPS for metric in metrics):
+            killed.append(metrics[-1].step)
             assert json.loads(files.process.read_text()) == child  # nobody started another
             os.kill(child["pid"], signal.SIGKILL)
             torn.mkdir()
             (torn / "trainer_state.json").write_text("{")
 
     result = asyncio.run(train(straight.job, files.root, kill_once, Silent()))
+    assert killed
     assert not torn.exists()
     assert 0 < result.resumed_from < result.steps
     assert result.adapter_sha256 == straight.result.adapter_sha256
@@ -360,11 +363,13 @@ def test_a_torn_line_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     reader = Reader(path)
     assert reader.new() == []
-    Journal(path).phase("train", 9)
+    with Journal(path) as journal:
+        journal.phase("train", 9)
     with path.open("a") as torn:
         torn.write('{"step": 1, "na')
     assert reader.new() == [Phase("train", 9)]
-    Journal(path).metric(1, "loss", 0.5)
+    with Journal(path) as journal:
+        journal.metric(1, "loss", 0.5)
     assert reader.new() == [Metric(1, "loss", 0.5)]
 
 
@@ -415,10 +420,12 @@ def test_a_broken_loss_stops_the_run(tmp_path: Path) -> None:
     from pipelines.training.callbacks import Live
 
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
-    live = Live(Journal(tmp_path / "metrics.jsonl"))
-    state = TrainerState(global_step=3)
-    with pytest.raises(TrainingError, match="At step 3 loss is nan"):
-        live.on_log(arguments, state, TrainerControl(), logs={"loss": float("nan")})
+    now = (arguments, TrainerState(global_step=3), TrainerControl())
+    with (
+        Journal(tmp_path / "metrics.jsonl") as journal,
+        pytest.raises(TrainingError, match="At step 3 loss is nan"),
+    ):
+        Live(journal).on_log(*now, logs={"loss": float("nan")})
 
 
 def test_a_result_survives_the_disk(straight: Run) -> None:

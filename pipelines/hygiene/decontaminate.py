@@ -2,8 +2,8 @@
 
 Two published rules (Tulu 3: more than half of an item's 8-grams; GPT-3 and lm-eval: any 13-gram)
 and equality for what is too short for them. One thing is added, because tasks made by a generator
-share their wording: an n-gram that many held-out items have in common is boilerplate, and says
-nothing about any of them.
+share their wording: a word that very many held-out items have is boilerplate and is left out of
+both sides, or else every sum would look like every other. Numbers and signs always count.
 """
 
 from collections import Counter
@@ -14,8 +14,8 @@ from pipelines.hygiene.text import words
 
 SHORT, COVERAGE = 8, 0.5
 LONG = 13
-# Held-out items that may share an n-gram before it counts as boilerplate.
-MAX_SHARED = 3
+# A word in more than this share of the items, and in more than so many of them, is boilerplate.
+BOILERPLATE_SHARE, BOILERPLATE_ITEMS = 0.05, 10
 
 Gram = tuple[str, ...]
 
@@ -37,23 +37,30 @@ class HeldOut:
     """
 
     def __init__(self, items: Iterable[tuple[str, str]]) -> None:
-        tokens = [(item_id, words(text)) for item_id, text in items]
-        self._equal: dict[Gram, str] = {tuple(item): item_id for item_id, item in tokens if item}
-        long_enough = [(item_id, item) for item_id, item in tokens if len(item) >= SHORT]
-        self._short, self._counts = _index(long_enough, SHORT)
-        self._long, _ = _index(long_enough, LONG)
+        whole = [(item_id, words(text)) for item_id, text in items]
+        self._boilerplate = _boilerplate([item for _, item in whole])
+        telling = [(item_id, self._telling(item)) for item_id, item in whole]
+        self._equal: dict[Gram, str] = {item: item_id for item_id, item in telling if item}
+        self._short: dict[Gram, list[str]] = _index(telling, SHORT)
+        self._long: dict[Gram, list[str]] = _index(telling, LONG)
+        self._counts: Mapping[str, int] = Counter(
+            item_id for holders in self._short.values() for item_id in holders
+        )
 
     def find(self, *texts: str) -> Hit | None:
         """The first held-out item that any of `texts` gives away, or None."""
         for text in texts:
-            tokens = words(text)
-            if item_id := self._equal.get(tuple(tokens)):
+            tokens = self._telling(words(text))
+            if item_id := self._equal.get(tokens):
                 return Hit(item_id, "equal")
             if hit := self._by_grams(tokens):
                 return hit
         return None
 
-    def _by_grams(self, tokens: list[str]) -> Hit | None:
+    def _telling(self, tokens: list[str]) -> Gram:
+        return tuple(token for token in tokens if token not in self._boilerplate)
+
+    def _by_grams(self, tokens: Gram) -> Hit | None:
         for gram in _grams(tokens, LONG):
             if gram in self._long:
                 return Hit(self._long[gram][0], "13-gram")
@@ -66,17 +73,21 @@ class HeldOut:
         return None
 
 
-def _index(
-    items: list[tuple[str, list[str]]], size: int
-) -> tuple[dict[Gram, list[str]], Mapping[str, int]]:
-    """Which items an n-gram that is not boilerplate stands in, and how many each item has."""
+def _boilerplate(items: list[list[str]]) -> frozenset[str]:
+    """Words (not numbers, not signs) that too many items have to tell one from another."""
+    holders = Counter(token for item in items for token in set(item) if token.isalpha())
+    most = max(BOILERPLATE_ITEMS, BOILERPLATE_SHARE * len(items))
+    return frozenset(token for token, count in holders.items() if count > most)
+
+
+def _index(items: list[tuple[str, Gram]], size: int) -> dict[Gram, list[str]]:
+    """Which items each n-gram stands in."""
     holders: dict[Gram, list[str]] = {}
     for item_id, tokens in items:
         for gram in _grams(tokens, size):
             holders.setdefault(gram, []).append(item_id)
-    telling = {gram: ids for gram, ids in holders.items() if len(ids) <= MAX_SHARED}
-    return telling, Counter(item_id for ids in telling.values() for item_id in ids)
+    return holders
 
 
-def _grams(tokens: list[str], size: int) -> set[Gram]:
-    return {tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1)}
+def _grams(tokens: Gram, size: int) -> set[Gram]:
+    return {tokens[start : start + size] for start in range(len(tokens) - size + 1)}

@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,7 +34,10 @@ Train = Callable[[SftJob, RunFolder, Journal, Path | None], None]
 _BEGAN = time.monotonic()
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # torch and safetensors write with code of their own and say it in words.
-_FULL_WORDS = re.compile(r"No space left|File too large|os error (28|27|122)|file write failed")
+_FULL_WORDS = re.compile(
+    r"No space left|File too large|os error (28|27|122)"
+    r"|inline_container.*(unexpected pos|write failed)"
+)
 
 
 def as_child(folder: Path, train: Train) -> int:
@@ -60,14 +64,30 @@ def as_child(folder: Path, train: Train) -> int:
 
 
 def _work(run: RunFolder, train: Train) -> Result:
-    """Train, merge and measure, leaving out what an earlier process finished."""
     job = _job(run.job)
-    journal = Journal(run.journal)
+    checkpoint = last_sealed(run.checkpoints)
+    with Journal(run.journal) as journal:
+        weights = _produce(job, run, journal, train, checkpoint)
+    losses = [m for m in Reader(run.journal).new() if isinstance(m, Metric) and m.name == "loss"]
+    return Result(
+        steps=losses[-1].step,
+        final_loss=losses[-1].value,
+        seconds=time.monotonic() - _BEGAN,
+        peak_bytes=_peak_bytes(),
+        adapter_sha256=sha256_of(run.adapter / "adapter_model.safetensors"),
+        weights=weights,
+        resumed_from=step_of(checkpoint) if checkpoint else 0,
+    )
+
+
+def _produce(
+    job: SftJob, run: RunFolder, journal: Journal, train: Train, checkpoint: Path | None
+) -> str:
+    """Train, merge and measure, leaving out what is there; returns the student's fingerprint."""
     journal.phase("load the training libraries")
     from pipelines.training import models
 
     models.use_all_cores()
-    checkpoint = last_sealed(run.checkpoints)
     if not run.adapter.is_dir():
         train(job, run, journal, checkpoint)
         gc.collect()  # a trainer is a knot of cycles with the model inside
@@ -79,16 +99,7 @@ def _work(run: RunFolder, train: Train) -> Result:
         journal.phase("measure base and student")
         folders = {job.base_weights: job.base, weights: run.merged}
         write_whole(run.probe, json.dumps(models.measured(job, folders)))
-    losses = [m for m in Reader(run.journal).new() if isinstance(m, Metric) and m.name == "loss"]
-    return Result(
-        steps=losses[-1].step,
-        final_loss=losses[-1].value,
-        seconds=time.monotonic() - _BEGAN,
-        peak_bytes=_peak_bytes(),
-        adapter_sha256=sha256_of(run.adapter / "adapter_model.safetensors"),
-        weights=weights,
-        resumed_from=step_of(checkpoint) if checkpoint else 0,
-    )
+    return weights
 
 
 def _job(path: Path) -> SftJob:
@@ -116,5 +127,6 @@ def _no_space(error: BaseException) -> bool:
 
 
 def _end(code: int, message: str) -> int:
-    sys.stderr.write(f"{message}\n")
+    with suppress(OSError):  # the log may be on the disk that is full
+        sys.stderr.write(f"{message}\n")
     return code

@@ -8,7 +8,7 @@ skip what is no JSON, and of two values of one metric at one step the later one 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pipelines.store.checkpoints import Metric
 
@@ -31,6 +31,12 @@ class Journal:
         if self._out.tell():
             # The predecessor may have been killed in mid-line: no line of ours shall join its own.
             self._out.write("\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._out.close()
 
     def phase(self, what: str, total: int | None = None) -> None:
         self._add(Phase(what, total)._asdict())

@@ -125,10 +125,13 @@ class _Telling:
 
 
 def _claim(run: RunFolder, job: SftJob) -> None:
-    run.root.mkdir(parents=True, exist_ok=True)
-    if not run.job.is_file():
-        write_whole(run.job, job.model_dump_json(indent=2))
-    elif SftJob.model_validate_json(run.job.read_text()) != job:
+    try:
+        run.root.mkdir(parents=True, exist_ok=True)
+        if not run.job.is_file():
+            write_whole(run.job, job.model_dump_json(indent=2))
+    except OSError as broken:
+        raise TrainingError(f"{run.root} cannot be written: {broken}") from broken
+    if SftJob.model_validate_json(run.job.read_text()) != job:
         raise TrainingError(f"{run.root} belongs to another training run; its job.json differs.")
 
 
@@ -145,7 +148,8 @@ def _start(run: RunFolder) -> _Process:
     passed_on = {*_PASSED_ON, *QUIET, "HF_HUB_OFFLINE"}
     with run.log.open("ab") as log:
         ours = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.training.sft", str(run.root)],
+            # Unbuffered: a log that cannot be flushed to a full disk would change the exit code.
+            [sys.executable, "-u", "-m", "pipelines.training.sft", str(run.root)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
