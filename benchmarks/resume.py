@@ -159,8 +159,8 @@ class Bench:
 
     def _recipe(self) -> dict[str, object]:
         chain = {"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2}
-        source = {"generator": "chain_sum", "config": chain}
-        source |= {"train": TRAIN_PROMPTS, "held_out": HELD_OUT_PROMPTS}
+        counts = {"train": TRAIN_PROMPTS, "held_out": HELD_OUT_PROMPTS}
+        source = {"generator": "chain_sum", "config": chain, **counts}
         server = [sys.executable, "-m", "tests.scripted", "--delay-ms", str(DELAY_MS)]
         server += ["--log", str(self.log), "--probes", str(self.home / "runs")]
         return {
@@ -234,9 +234,7 @@ def kill_at(bench: Bench, aim: Aim) -> Kill | None:
             trainer.kill()
     at, began = time.time(), time.monotonic()
     process.wait()
-    while any(
-        "tests.scripted" in " ".join(one.cmdline()) for one in _still(bench.processes())
-    ):
+    while any("tests.scripted" in " ".join(one.cmdline()) for one in _still(bench.processes())):
         if time.monotonic() - began > 30:
             break
         time.sleep(0.02)
@@ -319,7 +317,12 @@ def report(calm: Bench, bench: Bench, kills: list[Kill]) -> None:
         ("calls repeated after being committed", repeated, 0, repeated == 0),
         ("rows lost", lost, 0, lost == 0),
         ("calls listed as uncertain", uncertain, f"<= {in_flight}", uncertain <= in_flight),
-        ("  calls at the server, and listed", f"{len(arrived)}, {listed}", "<=", len(arrived) <= listed),
+        (
+            "  calls at the server, and listed",
+            f"{len(arrived)}, {listed}",
+            "<=",
+            len(arrived) <= listed,
+        ),
         ("engine gone after a kill, worst", f"{gone:.2f} s", "<= 5 s", gone <= ENGINE_GONE_S),
         ("processes and temporary files left", ", ".join(left) or 0, 0, not left),
         ("final dataset as undisturbed", "same" if same else "differs", "same", same),

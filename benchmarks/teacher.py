@@ -116,9 +116,7 @@ async def bare(url: str, key: str, model: str, wanted: Sequence[Asked]) -> Pass:
 
     headers = {"Authorization": f"Bearer {key}"}
     limits = httpx.Limits(max_connections=CLIENT_CONCURRENCY)
-    async with httpx.AsyncClient(
-        base_url=url, headers=headers, timeout=300, limits=limits
-    ) as http:
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=300, limits=limits) as http:
         began = time.monotonic()
         await asyncio.gather(*(worker(http) for _ in range(CLIENT_CONCURRENCY)))
         return Pass(time.monotonic() - began, len(texts), tokens)

@@ -6,60 +6,87 @@ learned the form gains nothing by it.
 """
 
 import re
+from collections import deque
 
 from judges.records import Parser
 
-_FORM = re.compile(r"Answer:[ \t]*(\S.*?)[ \t]*\Z")
-# The last explicit mark wins; each pattern's first group is the answer.
+_FORM = re.compile(r"Answer:\s*(\S.*)")
+# Groups are atomic and lookups short throughout: a hostile text must not make a pattern backtrack.
+_NUMBER = r"(?>-?\$?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+|/\d+)?)"
+_SUM_GOES_ON = r"\s*[-+*/^×·÷=]\s*[\d(]"
+# Marks that an answer follows, up to the end of the line. The last mark wins.
+_BOX = re.compile(r"\\boxed\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
 _MARKS = (
-    re.compile(r"\\boxed\{([^{}]*)\}"),
-    re.compile(r"####\s*([^\n]+)"),
-    re.compile(r"answer\b[^\n:=]{0,40}?(?::|=|\bis\b)[ \t*$`:]*([^\n]+)", re.IGNORECASE),
+    _BOX,
+    re.compile(r"####\s*(?=\S)"),
+    re.compile(r"answer\b[^\n:=]{0,40}?(?::|=|\bis\b)[\s*$`:]*+(?=.)", re.IGNORECASE),
 )
-_AFTER_EQUALS = re.compile(r"=[ \t*$`]*(-?\$?\d[\d,]*(?:\.\d+)?)(?![\d.,]*\d)")
-_NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+|/\d+)?")
+_AFTER_EQUALS = re.compile(rf"=[ \t*$`]*+({_NUMBER})(?!{_SUM_GOES_ON})")
+_ANY_NUMBER = re.compile(rf"(?<![\w.]){_NUMBER}")
+_LEADING_NUMBER = re.compile(rf"({_NUMBER})(?![\w%(]|:\d|\s+\d|{_SUM_GOES_ON})")
+_SENTENCE_END = re.compile(r"[.!?](?:\s|\Z)")
+_WRAPPING = re.compile(r"\*\*|\\[()\[\]]|\\text\{([^{}]*)\}")
 
 
-def find(text: str, parser: Parser) -> str | None:
-    """The final answer in `text`, or None.
+def readings(text: str, parser: Parser) -> list[str]:
+    """How the final answer in `text` can be read, the most literal way first; none if it has none.
 
-    `strict`: the last line that is not empty must read `Answer: X`.
-    `lenient`: the last of any explicit mark ("the answer is X", "Answer: X", a box, `#### X`);
-    without one the number after the last equals sign, without that the last number.
+    `strict`: the last line that is not empty must read `Answer: X`; X is the one reading.
+    `lenient`: that too, so it is never the harsher one. Then the last of any explicit mark ("the
+    answer is X", "Answer: X", a box, `#### X`), as it stands and cut down to its number; where no
+    mark leads to a number, the one after the last equals sign, or else the last one.
     """
-    return strict(text) if parser == "strict" else lenient(text)
+    if parser == "strict":
+        return _strict(text)
+    text = text.replace("\N{MINUS SIGN}", "-")
+    found = [*_strict(text), *_marked(text)]
+    if not any(character.isdigit() for character in "".join(found[-1:])):
+        found += _last_number(text)
+    return list(dict.fromkeys(filter(None, found)))
 
 
-def strict(text: str) -> str | None:
-    """X of a last line `Answer: X`."""
+def _strict(text: str) -> list[str]:
     lines = text.strip().splitlines()
-    form = _FORM.match(lines[-1].strip()) if lines else None
-    return form[1] if form else None
+    form = _FORM.fullmatch(lines[-1].strip()) if lines else None
+    return [form[1]] if form else []
 
 
-def lenient(text: str) -> str | None:
-    """The answer as a kind reader would find it."""
-    marked = [(mark.start(), mark[1]) for kind in _MARKS for mark in kind.finditer(text)]
-    if marked and (answer := _clean(max(marked)[1])):
-        return answer
-    for kind in (_AFTER_EQUALS, _NUMBER):
-        if found := kind.findall(text):
-            return _clean(found[-1]) or None
-    return None
+def _marked(text: str) -> list[str]:
+    marks = [mark for kind in _MARKS for mark in deque(kind.finditer(text), maxlen=1)]
+    if not marks:
+        return []
+    last = max(marks, key=lambda mark: mark.start())
+    answer = last[1] if last.re is _BOX else text[last.end() :].splitlines()[0]
+    bare = _bare(answer)
+    return [bare, _core(bare)]
 
 
-def _clean(answer: str) -> str:
+def _last_number(text: str) -> list[str]:
+    for kind in (_AFTER_EQUALS, _ANY_NUMBER):
+        if found := deque(kind.finditer(text), maxlen=1):
+            return [_plain(found[0][kind.groups])]
+    return []
+
+
+def _bare(answer: str) -> str:
     """Without the emphasis, quotes and punctuation that stand around an answer."""
-    bare = (
-        answer.replace("**", "")
-        .strip()
-        .strip("*`$\"'“”")
-        .rstrip(".!,;: ")
-        .strip("*`$\"'“”")
-        .strip()
-    )
-    # "19 apples", "19, because …": where a number leads, it is the answer.
-    if leading := re.match(r"-?\$?\d[\d,]*(?:\.\d+)?(?=[\s,;]|\Z)", bare):
-        return leading[0].lstrip("$").rstrip(",")
-    # "12 + 7 = 19": the right-hand side is.
-    return bare.rpartition("=")[2].strip() if "=" in bare else bare
+    unwrapped = _WRAPPING.sub(lambda found: found[1] or "", answer)
+    return unwrapped.strip("*`$\"'“” \t").rstrip(".!,;: ").strip("*`$\"'“” \t")
+
+
+def _core(bare: str) -> str:
+    """What is left of an answer once its explanation is taken away."""
+    sentence = _SENTENCE_END.split(bare, maxsplit=1)[0]
+    right = sentence.rpartition("=")[2].strip()  # of "12 + 7 = 19", or all of it
+    for part in (right, sentence):
+        if leading := _LEADING_NUMBER.match(part):  # "19 apples", "19, because …"
+            return _plain(leading[1])
+    prose = "\\" not in right and re.search(r"[^\W\d_]{2}", right)
+    if prose and (numbers := _ANY_NUMBER.findall(right)):  # "therefore 19"
+        return _plain(numbers[-1])
+    return _bare(right)
+
+
+def _plain(number: str) -> str:
+    """Without currency and thousands separators."""
+    return number.replace("$", "").replace(",", "")

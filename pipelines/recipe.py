@@ -92,6 +92,17 @@ class Supply(Section):
         return self
 
 
+class TeacherSampling(Sampling):
+    """Sampling with a teacher's defaults: several answers, different from one another."""
+
+    n: int = Field(default=8, ge=1, le=64)
+    """Answers a prompt, in one request."""
+    temperature: float = Field(default=0.8, ge=0.0, le=2.0)
+    """0 takes the likeliest token every time; 1 samples as the model was trained."""
+    max_tokens: int = Field(default=256, ge=1)
+    """An answer is cut after this many tokens."""
+
+
 class Teacher(Section):
     """Who writes the answers that the student learns from."""
 
@@ -109,8 +120,8 @@ class Teacher(Section):
     """Most requests in flight; fewer while the endpoint says it is busy."""
     timeout_s: float = Field(default=300.0, gt=0)
     """Longest one request may take, in seconds."""
-    sampling: Sampling = Sampling(n=8, temperature=0.8, max_tokens=256)
-    """How answers are sampled: n answers a prompt, temperature, top_p, max_tokens, stop."""
+    sampling: TeacherSampling = TeacherSampling()
+    """How answers are sampled."""
     system: str = ""
     """System text, for the teacher only."""
     examples: dict[str, tuple[Example, ...]] = {}

@@ -1,9 +1,10 @@
 """Reading a recipe: every mistake is told with its place, and every field has a line of help."""
 
 import difflib
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -20,7 +21,7 @@ def load(path: Path) -> Recipe:
             the nearest known name.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as missing:
         raise ConfigError(f"The recipe {path} cannot be read: {missing.strerror}.") from missing
     except UnicodeDecodeError as wrong:
@@ -63,14 +64,20 @@ def _explain(path: Path, wrong: ValidationError) -> str:
 
 def _nearest(place: tuple[int | str, ...]) -> str:
     """`; did you mean …?` for an unknown key, from the fields of the section it stands in."""
-    section: Any = Recipe
-    for part in place[:-1]:
-        if isinstance(part, str) and isinstance(section, type) and issubclass(section, BaseModel):
-            section = _section_of(section.model_fields[part].annotation)
-    if not (isinstance(section, type) and issubclass(section, BaseModel)):
-        return ""
-    near = difflib.get_close_matches(str(place[-1]), section.model_fields, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(section.model_fields)}"
+    known = _section_at(place[:-1]).model_fields
+    near = difflib.get_close_matches(str(place[-1]), known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+
+
+def _section_at(place: tuple[int | str, ...]) -> Any:
+    """The section that a place in a recipe leads to, through lists and tables."""
+    found: Any = Recipe
+    for part in place:
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            found = found.model_fields[str(part)].annotation
+        else:  # one of `tuple[Section, ...]`, or a value of `dict[str, ...]`
+            found = [inside for inside in get_args(found) if inside is not Ellipsis][-1]
+    return found
 
 
 def _section_of(annotation: Any) -> Any:
@@ -94,11 +101,16 @@ def fields(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[Fiel
         inner = _section_of(field.annotation)
         is_section = isinstance(inner, type) and issubclass(inner, BaseModel)
         kind = inner.__name__ if isinstance(inner, type) else str(field.annotation)
-        default = "required" if field.is_required() else "" if is_section else repr(field.default)
+        default = "required" if field.is_required() else "" if is_section else _yaml(field.default)
         yield FieldHelp(prefix + name, kind, default, " ".join((field.description or "").split()))
         if is_section:
             is_list = inner is not field.annotation
             yield from fields(inner, f"{prefix}{name}{'[]' if is_list else ''}.")
+
+
+def _yaml(value: object) -> str:
+    """A default as one writes it in a recipe."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
 def _one_line(text: str) -> str:

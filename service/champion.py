@@ -1,9 +1,8 @@
-"""The served student: which checkpoint it is, and the change to another one without a lost answer."""
+"""The served student: which checkpoint it is, and the change to another without a lost answer."""
 
 import asyncio
 import contextlib
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -11,7 +10,7 @@ import httpx
 from pipelines.home import Home
 from pipelines.stages.train import probe_path
 from pipelines.store import checkpoints
-from pipelines.store.checkpoints import CHAMPION
+from pipelines.store.checkpoints import CHAMPION, Base
 from pipelines.store.connection import connect
 from teachers.engine import Engine
 from teachers.errors import ConfigError, PreceptorError
@@ -27,7 +26,7 @@ class Served(NamedTuple):
     """What is to be served: weights, what the trainer measured on them, and a name for them."""
 
     weights: Weights
-    probe: Probe | None
+    probe: Probe
     identity: str
     """The checkpoint's id, or `base`."""
 
@@ -54,14 +53,14 @@ def wanted(home: Home) -> Served:
     return Served(weights, Probe.read(probe_path(checkpoint)), checkpoint.id)
 
 
-def _base(path: Path | None) -> Served:
-    if path is None:
+def _base(base: Base | None) -> Served:
+    if base is None:
         raise ConfigError(
             "No checkpoint has been promoted yet, so there is nothing to serve.",
             hint="preceptor run recipes/demo.yaml trains one; preceptor promote ID promotes one "
             "that the gate kept aside.",
         )
-    return Served(checked(path), None, "base")
+    return Served(checked(base.path), Probe.read(base.run_folder / "probe.json"), "base")
 
 
 class Champion:

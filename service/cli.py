@@ -3,6 +3,7 @@
 Imports are inside the commands: `preceptor --help` has to be instant.
 """
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -286,6 +287,12 @@ def main() -> None:
         typer.secho(f"error: {error.message}", fg="red", err=True)
         if error.hint:
             typer.echo(f"  {error.hint}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        typer.secho(f"error: There is no space left on the disk ({error.filename}).", err=True)
+        typer.echo("  Free some and run the same command again: it goes on from here.", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on from here", err=True)

@@ -86,7 +86,7 @@ async def _serve(home: Home, host: str, port: int, token: str | None, progress: 
 
 async def _announce(home: Home, host: str, port: int, server: object, progress: Progress) -> None:
     """Write down where we are, once the address really answers."""
-    while not getattr(server, "started", False):
+    while not getattr(server, "started", False):  # noqa: ASYNC110 (uvicorn has a flag, no event)
         await asyncio.sleep(0.05)
     me = Server(os.getpid(), started_at(os.getpid()) or 0.0, host, port)
     write_whole(_record(home), json.dumps(me._asdict()))

@@ -63,14 +63,18 @@ class Prompt(Record):
 class Sampling(BaseModel):
     """How a model is sampled. There is no seed: one per request kills the CPU engine."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     n: int = Field(default=1, ge=1, le=64)
     """Answers per request."""
     temperature: float = Field(default=1.0, ge=0.0, le=2.0)
+    """0 takes the likeliest token every time; 1 samples as the model was trained."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Only the likeliest tokens that make up this share of the probability are sampled."""
     max_tokens: int = Field(default=512, ge=1)
+    """An answer is cut after this many tokens."""
     stop: tuple[str, ...] = ()
+    """An answer ends before any of these texts."""
 
 
 class Call(Record):

@@ -20,8 +20,8 @@ class Lanes(httpx.AsyncBaseTransport):
         self._all: list[httpx.AsyncHTTPTransport] = []
         # Reading the certificates takes 20 ms, so it is done once and not once a lane.
         self._tls = httpx.create_ssl_context(trust_env=False)
-        # Servers drop idle connections (vLLM after 5 s). One that goes away just as it is used again
-        # would look like a call that got lost.
+        # Servers drop idle connections (vLLM after 5 s). One that goes away just as it is used
+        # again would look like a call that got lost.
         self._one = httpx.Limits(
             max_connections=1, max_keepalive_connections=1, keepalive_expiry=2.0
         )

@@ -8,7 +8,7 @@ crash on hostile input, so it runs in the killable children of `judges.verifiers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from judges.answer import find
+from judges.answer import readings
 from judges.records import Parser, Verification
 from judges.verifiers import exact, number, reasoning_gym
 from teachers.errors import VerifierError
@@ -50,10 +50,22 @@ def versioned(name: str) -> str:
 def verify(
     text: str, verifier: str, parser: Parser, reference: str | None, entry: dict[str, Any]
 ) -> Verification:
-    """Find the answer in a model's text and check it. Whatever goes wrong is a state, not a 0."""
-    answer = find(text, parser)
-    if answer is None:
-        return Verification(state="unparsed", reason=f"no final answer found ({parser})")
+    """Find the answer in a model's text and check it. Whatever goes wrong is a state, not a 0.
+
+    An answer that can be read in several ways is verified if one of them is; otherwise the last
+    reading counts.
+    """
+    found = Verification(state="unparsed", reason=f"no final answer found ({parser})")
+    for answer in readings(text, parser):
+        found = _check(answer, verifier, reference, entry)
+        if found.state == "verified":
+            break
+    return found
+
+
+def _check(
+    answer: str, verifier: str, reference: str | None, entry: dict[str, Any]
+) -> Verification:
     if len(answer) > MAX_ANSWER_CHARACTERS:
         reason = f"the answer is longer than {MAX_ANSWER_CHARACTERS} characters"
         return Verification(state="unparsed", reason=reason)

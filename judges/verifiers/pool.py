@@ -15,6 +15,8 @@ from teachers.records import Prompt, Sample
 
 DEADLINE_S = 5.0
 START_S = 60.0
+# A worker can be killed for what others did (the machine's memory): one more tells whose fault it was.
+TRIES = 2
 # An entry of a generator may be long; a line that is longer than this is no finding.
 LINE_BYTES = 4 * 1024 * 1024
 
@@ -65,23 +67,24 @@ class Pool:
         )
 
     async def _run(self, job: dict[str, Any]) -> Verification:
-        worker = await self._idle.get()
-        try:
-            if worker is None or worker.returncode is not None:
-                worker = await _start()
-            return await self._ask(worker, job)
-        except TimeoutError:
-            await _end(worker)
-            reason = f"no result within {self._deadline_s:g} s"
-            return Verification(state="timeout", reason=reason)
-        except (OSError, ValueError, EOFError):
-            await _end(worker)
-            return Verification(state="error", reason="the verifier's process died")
-        except BaseException:
-            await _end(worker)  # cancelled in mid-job: its answer must not meet the next question
-            raise
-        finally:
-            self._idle.put_nowait(worker)
+        for _ in range(TRIES):
+            worker = await self._idle.get()
+            try:
+                if worker is None or worker.returncode is not None:
+                    worker = await _start()
+                return await self._ask(worker, job)
+            except TimeoutError:
+                await _end(worker)
+                reason = f"no result within {self._deadline_s:g} s"
+                return Verification(state="timeout", reason=reason)
+            except (OSError, ValueError, EOFError):
+                await _end(worker)
+            except BaseException:
+                await _end(worker)  # cancelled in mid-job: its answer must not meet another job
+                raise
+            finally:
+                self._idle.put_nowait(worker)
+        return Verification(state="error", reason=f"the verifier's process died {TRIES} times")
 
     async def _ask(self, worker: asyncio.subprocess.Process, job: dict[str, Any]) -> Verification:
         assert worker.stdin is not None
@@ -112,13 +115,16 @@ async def _start() -> asyncio.subprocess.Process:
         start_new_session=True,
     )
     assert worker.stdout is not None
+    ready = b""
     try:
         async with asyncio.timeout(START_S):
             ready = await worker.stdout.readline()
     except TimeoutError:
-        ready = b""
+        pass
+    finally:
+        if not ready:
+            await _end(worker)
     if not ready:
-        await _end(worker)
         raise VerifierError(
             "The verifier's process cannot start.",
             hint="python -m judges.verifiers.worker shows why.",

@@ -1,7 +1,7 @@
 """From measurements to promote or keep, with every reason said."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -25,11 +25,13 @@ class Bar(BaseModel):
     """Share of the student minus share of what it is held against."""
     wanted: float
     p: float
+    alpha: float
     passed: bool
 
     def __str__(self) -> str:
-        need = f"needs at least {self.wanted:+.1%}" if self.wanted else "needs to be above"
-        return f"{self.name}: {self.gain:+.1%} (p = {self.p:.2g}); {need}"
+        need = f"at least {self.wanted:+.1%}" if self.wanted else "a gain"
+        found = f"{self.name}: {self.gain:+.1%} (p = {self.p:.2g})"
+        return f"{found}, needs {need} with p below {self.alpha:g}"
 
 
 class Decision(BaseModel):
@@ -101,6 +103,7 @@ def _bar(
         gain=paired.difference,
         wanted=wanted,
         p=paired.p,
+        alpha=alpha,
         passed=paired.difference > 0 and paired.difference >= wanted and paired.p < alpha,
     )
 
@@ -111,13 +114,3 @@ def _shares(measured: Evaluation, task: str | None = None) -> dict[Parser, Share
         parser: share([r for r, mine in zip(measured.right(parser), of_task, strict=True) if mine])
         for parser in PARSERS
     }
-
-
-def as_rows(decision: Decision) -> list[dict[str, Any]]:
-    """The decision as a table: a row for each task and one for all, a column for each share."""
-    groups = {**decision.by_task, "all": decision.shares}
-    return [
-        {"task": task, "who": who, **{parser: shares[parser] for parser in PARSERS}}
-        for task, measured in groups.items()
-        for who, shares in measured.items()
-    ]

@@ -58,7 +58,8 @@ class HeldOut:
         return None
 
     def _telling(self, tokens: list[str]) -> Gram:
-        return tuple(token for token in tokens if token not in self._boilerplate)
+        # A text of nothing but boilerplate is compared as it is.
+        return tuple(t for t in tokens if t not in self._boilerplate) or tuple(tokens)
 
     def _by_grams(self, tokens: Gram) -> Hit | None:
         for gram in _grams(tokens, LONG):

@@ -1,15 +1,13 @@
 """How texts are compared: the one normal form and the one way to cut words."""
 
 import re
-import unicodedata
+
+from judges.verifiers.exact import normal
+
+__all__ = ["normal", "words"]
 
 # A sign between numbers carries meaning in an arithmetic question, so it is a word as well.
 _WORD = re.compile(r"\d+(?:\.\d+)?|\w+|[+\-*/=<>^%]")
-
-
-def normal(text: str) -> str:
-    """NFKC, case folded, every run of spaces one space."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def words(text: str) -> list[str]:

@@ -26,6 +26,8 @@ async def run(context: Context) -> dict[str, Any]:
     """Store the round's prompts; the report counts them by task and side."""
     supply = context.recipe.supply
     seen = Seen()
+    for example in (one for some in context.recipe.teacher.examples.values() for one in some):
+        seen.add(example.question)  # whoever is shown it may not be measured by it
     bad: list[BadLine] = []
     rows: list[tuple[Prompt, Split, str]] = []
     for source in supply.sources:

@@ -162,15 +162,24 @@ def champion_id(db: Database) -> str | None:
     return row[0] if row else None
 
 
-def last_base(db: Database) -> Path | None:
-    """The base of the newest finished training run: what is served when all was rolled back."""
-    if db.execute("select 1 from alias_moves limit 1").fetchone() is None:
-        return None
+class Base(NamedTuple):
+    """A model that was trained on, and the run that measured it."""
+
+    path: Path
+    run_folder: Path
+
+
+def last_base(db: Database) -> Base | None:
+    """The base of the newest finished training run: what is served when all was rolled back.
+
+    None as long as nothing was ever promoted.
+    """
     row = db.execute(
-        "select json_extract(job, '$.base') from training_runs where state = 'done'"
+        "select json_extract(job, '$.base'), folder from training_runs"
+        " where state = 'done' and exists (select 1 from alias_moves)"
         " order by started_at desc limit 1"
     ).fetchone()
-    return Path(row[0]) if row else None
+    return Base(Path(row[0]), Path(row[1])) if row else None
 
 
 def move_alias(db: Database, name: str, checkpoint_id: str | None, why: str) -> None:

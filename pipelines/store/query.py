@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines.store.connection import sqlite3
-
 from teachers.errors import QueryRefused, StoreError
 
 TIME_LIMIT_S = 5.0

@@ -1,12 +1,15 @@
 """Starts the scripted server in a child process and reads its log."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from teachers.process import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "tests.scripted")
@@ -34,7 +37,11 @@ def running(folder: Path, *flags: str) -> Iterator[Scripted]:
     """A scripted server on a free port; its log goes to `folder`."""
     log = folder / "requests.jsonl"
     server = subprocess.Popen(
-        [*COMMAND, "--log", str(log), *flags], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [*COMMAND, "--log", str(log), *flags],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=die_with_parent(os.getpid()),
     )
     assert server.stdout is not None
     try:
