@@ -1,6 +1,5 @@
 """What a judge says of a sample. Only the first two states ever become a label or a reward."""
 
-from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -44,7 +43,7 @@ class Verdict(BaseModel):
     reference: dict[str, Any]
     """What the sample was checked against."""
 
-    @cached_property
+    @property
     def id(self) -> str:
         return verdict_id(self.sample_id, self.verifier, self.parser, self.reference)
 

@@ -1,11 +1,10 @@
 """Asking a model many things, so that no finished call is ever made again."""
 
-import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from pipelines.context import Context
+from pipelines.context import Context, together
 from pipelines.store import calls
 from pipelines.store.calls import Asked
 from teachers.client import Client
@@ -25,6 +24,9 @@ class Source(Protocol):
     async def ensure(self) -> None:
         """Bring it back, if that is in our power."""
 
+    def worked(self) -> None:
+        """It gave a whole answer."""
+
 
 class Remote:
     """An endpoint that is not ours to restart."""
@@ -33,6 +35,9 @@ class Remote:
         self.client = client
 
     async def ensure(self) -> None:
+        return None
+
+    def worked(self) -> None:
         return None
 
 
@@ -52,12 +57,8 @@ async def ask(context: Context, source: Source, wanted: Sequence[Asked], what: s
     queue = iter(todo)
     meter = _Meter(context, len(wanted), len(done))
     with step(context.progress, what, len(wanted)):
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(source.client.endpoint.concurrency, len(todo))):
-                    group.create_task(_worker(context, source, queue, meter))
-        except ExceptionGroup as several:
-            raise several.exceptions[0] from several
+        many = min(source.client.endpoint.concurrency, len(todo))
+        await together(lambda: _worker(context, source, queue, meter), many)
     return len(todo)
 
 
@@ -87,6 +88,7 @@ async def _worker(context: Context, source: Source, queue: Iterator[Asked], mete
                 if attempt == TRIES:
                     raise
             else:
+                source.worked()
                 meter.add(tokens)
                 break
 

@@ -1,13 +1,12 @@
 """Verifying many samples: those that have a verdict keep it, the rest get one."""
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 from judges.records import Parser, VerificationState, reference_of, verdict_id
 from judges.verifiers import versioned
-from pipelines.context import VERIFIER_PROCESSES, Context
+from pipelines.context import VERIFIER_PROCESSES, Context, together
 from pipelines.store import calls
 from teachers.progress import step
 from teachers.records import Prompt, Sample
@@ -45,8 +44,6 @@ async def check(
             context.progress.update(len(states))
 
     with step(context.progress, what, len(answered)):
-        async with asyncio.TaskGroup() as group:
-            # Two jobs a process: one is being checked while the other's verdict is written.
-            for _ in range(2 * VERIFIER_PROCESSES):
-                group.create_task(worker())
+        # Two jobs a process: one is being checked while the other's verdict is written.
+        await together(worker, 2 * VERIFIER_PROCESSES)
     return states

@@ -1,8 +1,10 @@
 """What the stages of a round share: the recipe, the store, the model server, the verifiers."""
 
+import asyncio
 import contextlib
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 from sqlite_utils import Database
@@ -46,14 +48,17 @@ class Context:
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._stack.callback(self._take_lock().release)
-        self.db: Database = self._stack.enter_context(contextlib.closing(connect(self.home.store)))
-        with transaction(self.db):
-            self.lost_calls = calls.orphans_to_uncertain(self.db)
-        self._stack.callback(self._abandon)
-        self.writer = self._stack.enter_context(Writer(self.home.store))
-        self.pool = await self._stack.enter_async_context(Pool(VERIFIER_PROCESSES))
-        self._stack.push_async_callback(self.stop_engine)
+        # What is open already is closed again if the rest cannot be opened.
+        async with self._stack as stack:
+            stack.callback(self._take_lock().release)
+            self.db: Database = stack.enter_context(contextlib.closing(connect(self.home.store)))
+            with transaction(self.db):
+                self.lost_calls = calls.orphans_to_uncertain(self.db)
+            stack.callback(self._abandon)
+            self.writer = stack.enter_context(Writer(self.home.store))
+            self.pool = await stack.enter_async_context(Pool(VERIFIER_PROCESSES))
+            stack.push_async_callback(self.stop_engine)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
@@ -107,3 +112,13 @@ class Context:
                 "Another process is running this round.", hint="preceptor status shows how far."
             ) from held
         return lock
+
+
+async def together(work: Callable[[], Coroutine[Any, Any, None]], many: int) -> None:
+    """Run `work` as so many tasks. The first to fail ends the others, and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(many):
+                group.create_task(work())
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from several

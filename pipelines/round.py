@@ -5,6 +5,8 @@ round that was stopped, or killed, goes on where it was. A finished stage is not
 """
 
 import contextlib
+import errno
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pipelines.context import Context
@@ -13,7 +15,7 @@ from pipelines.recipe import Recipe
 from pipelines.stages import build, gate, label, promote, sample, supply, train
 from pipelines.store import rounds
 from pipelines.store.connection import transaction
-from teachers.errors import PreceptorError, RoundStopped, StoreError
+from teachers.errors import PreceptorError, RoundStopped, StoreError, StoreFull
 from teachers.progress import Progress
 
 STAGES = (supply, sample, label, build, train, gate, promote)
@@ -37,6 +39,11 @@ async def run_round(recipe: Recipe, home: Home, progress: Progress) -> Outcome:
         RoundStopped: it cannot go on, for a reason that the recipe's author can act on.
         PreceptorError: anything else that a person has to act on; what is finished is kept.
     """
+    with _full_disk_explained():
+        return await _run(recipe, home, progress)
+
+
+async def _run(recipe: Recipe, home: Home, progress: Progress) -> Outcome:
     async with Context(recipe, home, progress) as context:
         _open(context)
         try:
@@ -58,6 +65,19 @@ async def _run_stage(context: Context, stage: Any) -> dict[str, Any]:
     with transaction(context.db) as db:
         rounds.finish_stage(db, context.round_id, stage.NAME, report)
     return report
+
+
+@contextlib.contextmanager
+def _full_disk_explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise StoreFull(
+            f"There is no space left on the disk ({error.filename or 'a file of the round'}).",
+            hint="Free some and run the same command again: what is finished is kept.",
+        ) from error
 
 
 def _open(context: Context) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import httpx
@@ -12,7 +14,7 @@ from pipelines.stages.train import probe_path
 from pipelines.store import checkpoints
 from pipelines.store.checkpoints import CHAMPION, Base
 from pipelines.store.connection import connect
-from teachers.engine import Engine
+from teachers.engine import Engine, EngineSettings
 from teachers.errors import ConfigError, PreceptorError
 from teachers.progress import Progress
 from teachers.sync import Probe
@@ -68,14 +70,24 @@ class Champion:
 
     A change waits until the answers under way are finished, and new requests wait until the change
     is done and proven.
+
+    Args:
+        home: whose champion.
+        progress: who is told about starts, changes and what stands in their way.
+        settings: how the engine is started.
     """
 
     name = CHAMPION
 
-    def __init__(self, home: Home, progress: Progress) -> None:
+    def __init__(
+        self, home: Home, progress: Progress, settings: EngineSettings | None = None
+    ) -> None:
         self._home = home
         self._served = wanted(home)
-        self._engine = Engine(self._served.weights, home.root, name=CHAMPION, progress=progress)
+        self._refused = self._trouble = ""
+        self._engine = Engine(
+            self._served.weights, home.root, settings=settings, name=CHAMPION, progress=progress
+        )
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -118,9 +130,15 @@ class Champion:
             "POST",
             f"http://127.0.0.1:{self._engine.port}/v1/chat/completions",
             json=body,
-            headers={"Authorization": f"Bearer {self._engine.key}"},
+            # The answer is passed on byte by byte, so it must not come compressed.
+            headers={
+                "Authorization": f"Bearer {self._engine.key}",
+                "Accept-Encoding": "identity",
+            },
         )
-        return await self._http.send(request, stream=True)
+        answer = await self._http.send(request, stream=True)
+        self._engine.worked()
+        return answer
 
     async def watch(self) -> None:
         """Follow the alias, and bring the engine back when it dies; never returns."""
@@ -129,12 +147,19 @@ class Champion:
             try:
                 if not self._engine.running:
                     await self._quietly(self._engine.ensure)
-                elif (served := wanted(self._home)).identity != self.identity:
-                    await self._quietly(lambda served=served: self._change(served))
-            except PreceptorError as error:
-                self._progress.say(f"still serving {self.identity[:12]}: {error.message}")
+                elif (served := wanted(self._home)).identity not in (self.identity, self._refused):
+                    await self._quietly(partial(self._change, served))
+            except Exception as error:  # whatever it meets: nobody else watches
+                what = error.message if isinstance(error, PreceptorError) else repr(error)
+                self._tell(f"still serving {self.identity[:12]}: {what}")
 
-    async def _quietly(self, act: Any) -> None:
+    def _tell(self, trouble: str) -> None:
+        """Say what is wrong once, not every second."""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._progress.say(trouble)
+
+    async def _quietly(self, act: Callable[[], Awaitable[None]]) -> None:
         """Act while no request is in front of the engine."""
         self._open.clear()
         try:
@@ -145,6 +170,11 @@ class Champion:
             self._open.set()
 
     async def _change(self, served: Served) -> None:
-        await self._engine.load(served.weights, served.probe)
-        self._served, self.since = served, time.time()
+        try:
+            await self._engine.load(served.weights, served.probe)
+        except PreceptorError:
+            # Tried again when it is promoted again: each try costs the engine a restart.
+            self._refused = served.identity
+            raise
+        self._served, self._refused, self.since = served, "", time.time()
         self._progress.say(f"now serving {served.identity[:12]}")

@@ -21,13 +21,18 @@ def answer(url: str, model: str, turns: list[Turn], token: str | None = None) ->
     address = url.rstrip("/") + "/chat/completions"
     try:
         with httpx.stream(
-            "POST", address, json=body, headers=headers, timeout=httpx.Timeout(300.0, connect=5.0)
+            "POST",
+            address,
+            json=body,
+            headers=headers,
+            timeout=httpx.Timeout(300.0, connect=5.0),
+            trust_env=False,
         ) as response:
             if response.status_code != 200:
                 response.read()
                 raise EndpointError(f"{url} refused: {response.text[:300]}")
             yield from _pieces(response.iter_lines())
-    except httpx.HTTPError as broken:
+    except (httpx.HTTPError, httpx.InvalidURL) as broken:
         raise EndpointError(
             f"{url} cannot be reached: {broken}.", hint="preceptor serve starts one."
         ) from broken
@@ -38,6 +43,8 @@ def _pieces(lines: Iterator[str]) -> Iterator[str]:
         data = line.removeprefix("data: ")
         if data == line or data == "[DONE]":
             continue
-        for choice in json.loads(data)["choices"]:
-            if piece := choice["delta"].get("content"):
-                yield piece
+        try:
+            pieces = [choice["delta"].get("content") for choice in json.loads(data)["choices"]]
+        except (ValueError, KeyError, TypeError) as wrong:
+            raise EndpointError(f"The answer broke off: {data[:300]}") from wrong
+        yield from filter(None, pieces)

@@ -3,7 +3,6 @@
 Imports are inside the commands: `preceptor --help` has to be instant.
 """
 
-import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,8 +25,11 @@ app = typer.Typer(
 recipe_app = typer.Typer(help="Look at recipes.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
 
+# What typer makes of Ctrl-C, as shells do.
+INTERRUPTED = 130
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Port = Annotated[int, typer.Option(help="Port to serve on.")]
+Port = Annotated[int, typer.Option(help="Port to serve on.", min=1, max=65535)]
 Host = Annotated[str, typer.Option(help="Address to serve on; beyond this machine needs a token.")]
 RecipePath = Annotated[Path, typer.Argument(help="A recipe, for example recipes/demo.yaml.")]
 
@@ -289,14 +291,13 @@ def main() -> None:
             typer.echo(f"  {error.hint}", err=True)
         sys.exit(1)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        typer.secho(f"error: There is no space left on the disk ({error.filename}).", err=True)
-        typer.echo("  Free some and run the same command again: it goes on from here.", err=True)
+        place = f"{error.filename}: " if error.filename else ""
+        typer.secho(f"error: {place}{error.strerror or error}", fg="red", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from here", err=True)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            typer.echo("stopped; the same command goes on from here", err=True)
+        raise
 
 
 def _home() -> "Home":

@@ -4,8 +4,9 @@ Only the routes and parameters listed here are forwarded, within bounds: a model
 more, and some of them stop it.
 """
 
+import asyncio
 import hmac
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal
 
 import httpx
@@ -13,6 +14,9 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from service.champion import Champion
 
@@ -71,8 +75,9 @@ def create_app(champion: Champion, token: str | None = None) -> FastAPI:
     """
     app = FastAPI(title="Preceptor", docs_url=None, redoc_url=None, openapi_url=None)
     guard = [Depends(_guard(token))]
-    app.add_exception_handler(HTTPException, _as_openai_error)
+    app.add_exception_handler(AnyHTTPException, _as_openai_error)
     app.add_exception_handler(RequestValidationError, _as_openai_error)
+    app.add_exception_handler(ClientDisconnect, _to_nobody)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
@@ -90,10 +95,12 @@ def create_app(champion: Champion, token: str | None = None) -> FastAPI:
         return {"object": "list", "data": [served]}
 
     @app.post("/v1/chat/completions", dependencies=guard)
-    async def chat(asked: Annotated[ChatRequest, Depends(_chat_request)]) -> Response:
+    async def chat(
+        asked: Annotated[ChatRequest, Depends(_chat_request)], request: Request
+    ) -> Response:
         if asked.model != champion.name:
             raise HTTPException(404, f"There is no model {asked.model!r}; {champion.name!r} is.")
-        return await _forward(champion, asked)
+        return await _forward(champion, asked, request)
 
     return app
 
@@ -111,32 +118,62 @@ async def _chat_request(request: Request) -> ChatRequest:
         raise HTTPException(400, _first_problem(wrong)) from wrong
 
 
-async def _forward(champion: Champion, asked: ChatRequest) -> Response:
+async def _forward(champion: Champion, asked: ChatRequest, request: Request) -> Response:
     """Pass a request to the engine, and its answer back as it comes."""
     await champion.enter()
     try:
-        answer = await champion.send(asked.forwarded())
+        answer = await _unless_gone(request, champion.send(asked.forwarded()))
     except httpx.HTTPError as lost:
         champion.leave()
         raise HTTPException(503, "The model server is being restarted; try again.") from lost
     except BaseException:
         champion.leave()
         raise
-    headers = {"x-preceptor-checkpoint": champion.identity}
-    kind = answer.headers.get("content-type", "application/json")
-    return StreamingResponse(
-        _relay(answer, champion.leave), answer.status_code, headers, media_type=kind
-    )
+    return _Relay(answer, champion)
 
 
-async def _relay(answer: httpx.Response, done: Callable[[], None]) -> AsyncIterator[bytes]:
+async def _unless_gone(
+    request: Request, sending: Coroutine[Any, Any, httpx.Response]
+) -> httpx.Response:
+    """Wait for the engine's answer, but no longer than the caller does.
+
+    Raises:
+        ClientDisconnect: the caller hung up; the engine has been told to stop generating.
+    """
+    answer = asyncio.create_task(sending)
+    gone = asyncio.create_task(_hung_up(request))
     try:
-        async for chunk in answer.aiter_raw():
-            yield chunk
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnect
+        return answer.result()
     finally:
-        # Also when the caller hung up: closing makes the engine stop generating.
-        await answer.aclose()
-        done()
+        gone.cancel()
+        answer.cancel()
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class _Relay(StreamingResponse):
+    """The engine's answer, byte by byte as it comes; the place in front of the engine is given up
+    however that ends."""
+
+    def __init__(self, answer: httpx.Response, champion: Champion) -> None:
+        headers = {"x-preceptor-checkpoint": champion.identity}
+        kind = answer.headers.get("content-type", "application/json")
+        super().__init__(answer.aiter_raw(), answer.status_code, headers, media_type=kind)
+        self._answer, self._leave = answer, champion.leave
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
+            # Also when the caller hung up: closing makes the engine stop generating.
+            await self._answer.aclose()
 
 
 def _guard(token: str | None) -> Callable[[Request], None]:
@@ -166,3 +203,8 @@ async def _as_openai_error(_: Request, error: Exception) -> JSONResponse:
     kind = "invalid_request_error" if status < 500 else "server_error"
     detail = {"message": str(getattr(error, "detail", error)), "type": kind, "code": status}
     return JSONResponse({"error": detail}, status)
+
+
+async def _to_nobody(_: Request, __: Exception) -> Response:
+    """For the log's sake: who asked has hung up."""
+    return Response(status_code=499)

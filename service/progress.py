@@ -7,6 +7,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 # In a log, a line this often is enough to see that it moves.
 LOG_EVERY_S = 5.0
+# The first answers of many come late: what is left is guessed once this share is done.
+SURE_AFTER_SHARE = 0.02
 
 
 class Shown:
@@ -68,7 +70,7 @@ class Shown:
             return ", ".join(part for part in (f"{elapsed:.0f} s", note) if part)
         parts = [f"{self._done:g}/{self._total:g}", note]
         moved = self._done - self._first
-        if moved > 0 and elapsed > 1:
+        if moved > SURE_AFTER_SHARE * self._total and elapsed > 1:
             parts.append(f"about {_span(elapsed / moved * (self._total - self._done))} left")
         return ", ".join(part for part in parts if part)
 

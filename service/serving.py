@@ -35,7 +35,8 @@ class Server(NamedTuple):
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}/v1"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/v1"
 
 
 def running(home: Home) -> Server | None:

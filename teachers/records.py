@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,10 +31,15 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # Not cached: a cache would travel along in `model_copy` and name the copy wrongly.
-    @property
+    @cached_property
     def id(self) -> str:
         return content_id(type(self).__name__.lower(), self.model_dump(mode="json"))
+
+    def model_copy(self, **how: Any) -> Self:
+        """A copy with other content has another id."""
+        copy = super().model_copy(**how)
+        copy.__dict__.pop("id", None)
+        return copy
 
 
 class Message(BaseModel):

@@ -16,10 +16,12 @@ from teachers.errors import SyncMismatch
 PROBE_TEXT = (Path(__file__).parent / "probe.txt").read_text()
 MIN_TOKENS = 512
 # Two engines never agree to the bit. In bf16 on the CPU the mean difference between vLLM and
-# transformers was 0.044 to 0.046 nats a token on seven versions of the packaged model.
+# transformers was 0.044 to 0.048 nats a token on eight versions of the packaged model.
 MAX_MEAN_DIFFERENCE = 0.1
 # Weights closer than this, by the trainer's own measure, count as the same.
 MIN_CHANGE = 1e-3
+# With 512 tokens, a change below this cannot be told from that noise: old and new fit alike.
+VISIBLE_CHANGE = 0.02
 # That noise hides the shape of small changes: the right weights correlated 0.32 at a change of 0.06
 # nats a token, 0.88 at 0.13 and 0.98 at 0.33; wrong ones never above 0.17.
 CLEAR_CHANGE = 0.25
@@ -69,6 +71,8 @@ def prove(
         return
     if mean_difference(after, before) == 0.0:
         raise SyncMismatch("The swap changed nothing: the server still serves the old weights.")
+    if change < VISIBLE_CHANGE:
+        return
     if (old_off := mean_difference(after, was)) <= off:
         raise SyncMismatch(
             f"The server is nearer to the old weights ({old_off:.3f} nats a token) than to the "

@@ -146,6 +146,9 @@ def test_a_folder_belongs_to_one_job(straight: Run) -> None:
     other = straight.job.model_copy(update={"seed": 1})
     with pytest.raises(TrainingError, match="another training run"):
         asyncio.run(train(other, straight.files.root, _deaf, Silent()))
+    moved = straight.job.model_copy(update={"base": straight.job.base.parent / "elsewhere"})
+    again = asyncio.run(train(moved, straight.files.root, _deaf, Silent()))
+    assert again == straight.result
 
 
 def test_the_merged_copy_is_base_and_adapter(straight: Run) -> None:

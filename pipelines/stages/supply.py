@@ -11,7 +11,7 @@ from pipelines.recipe import Generator, PromptFile
 from pipelines.store import calls
 from pipelines.store.calls import Split
 from pipelines.store.connection import transaction
-from teachers.errors import ConfigError
+from teachers.errors import ConfigError, RoundStopped
 from teachers.progress import step
 from teachers.prompting import files, tasks
 from teachers.prompting.files import BadLine
@@ -23,7 +23,11 @@ BAD_LINES_SHOWN = 5
 
 
 async def run(context: Context) -> dict[str, Any]:
-    """Store the round's prompts; the report counts them by task and side."""
+    """Store the round's prompts; the report counts them by task and side.
+
+    Raises:
+        RoundStopped: there are too few to learn from or to decide on, said before anything is paid.
+    """
     supply = context.recipe.supply
     seen = Seen()
     for example in (one for some in context.recipe.teacher.examples.values() for one in some):
@@ -44,11 +48,27 @@ async def run(context: Context) -> dict[str, Any]:
         context.progress.say(f"left out: {len(bad) - BAD_LINES_SHOWN} more bad lines")
     with transaction(context.db) as db:
         calls.add_prompts(db, context.round_id, rows)
-    counts = Counter((prompt.task, split) for prompt, split, _ in rows)
+    # A prompt that an earlier round put on the other side is still there.
+    stored = calls.prompts_of(context.db, context.round_id)
+    _refuse_too_few(context, Counter(split for _, split in stored))
+    counts = Counter((prompt.task, split) for prompt, split in stored)
     return {
         "prompts": {f"{task}/{split}": count for (task, split), count in sorted(counts.items())},
         "bad_lines": [str(line) for line in bad],
     }
+
+
+def _refuse_too_few(context: Context, sides: Counter[Split]) -> None:
+    least = context.recipe.gate.min_items
+    if sides["held_out"] < least:
+        raise RoundStopped(
+            f"There are {sides['held_out']} held-out prompts; the gate wants at least {least}.",
+            hint="Raise held_out of the supply's sources, or lower gate.min_items.",
+        )
+    if not sides["train"]:
+        raise RoundStopped(
+            "There is no prompt to train on.", hint="Raise train of the supply's sources."
+        )
 
 
 def _stream(source: Generator | PromptFile, bad: list[BadLine]) -> Iterator[Prompt]:

@@ -17,13 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from pipelines.store.checkpoints import Metric
 from pipelines.training.job import DONE, FULL, LOCKED, REFUSED, Result, RunFolder, SftJob
 from pipelines.training.journal import Journal, Reader
 from pipelines.training.resume import last_sealed, step_of
-from teachers.errors import PreceptorError, TrainingError
+from teachers.errors import PreceptorError
 from teachers.files import sha256_of, write_whole
 from teachers.process import started_at
 from teachers.weights import checked
@@ -64,7 +63,7 @@ def as_child(folder: Path, train: Train) -> int:
 
 
 def _work(run: RunFolder, train: Train) -> Result:
-    job = _job(run.job)
+    job = SftJob.read(run.job)
     checkpoint = last_sealed(run.checkpoints)
     with Journal(run.journal) as journal:
         weights = _produce(job, run, journal, train, checkpoint)
@@ -100,13 +99,6 @@ def _produce(
         folders = {job.base_weights: job.base, weights: run.merged}
         write_whole(run.probe, json.dumps(models.measured(job, folders)))
     return weights
-
-
-def _job(path: Path) -> SftJob:
-    try:
-        return SftJob.model_validate_json(path.read_text())
-    except (OSError, ValidationError) as broken:
-        raise TrainingError(f"{path} is not a job: {broken}") from broken
 
 
 def _peak_bytes() -> int:

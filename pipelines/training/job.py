@@ -1,9 +1,11 @@
 """What a training process is told, what it leaves behind, and the files between it and us."""
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from teachers.errors import TrainingError
 
 # How a training process ends, apart from signals and crashes (1 and below).
 DONE = 0
@@ -59,6 +61,19 @@ class SftJob(BaseModel):
     seed: int = 0
     """Order of the rows, first adapter weights and dropout."""
     device: Literal["cpu", "gpu"] = "cpu"
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises: TrainingError: the file is not a job."""
+        try:
+            return cls.model_validate_json(path.read_text())
+        except (OSError, ValidationError) as broken:
+            raise TrainingError(f"{path} is not a job: {broken}") from broken
+
+    def same_as(self, other: Self) -> bool:
+        """Whether both train the same; files may have moved in between."""
+        places = {"base", "dataset"}
+        return self.model_dump(exclude=places) == other.model_dump(exclude=places)
 
 
 class Result(BaseModel):

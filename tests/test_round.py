@@ -1,0 +1,490 @@
+"""Whole rounds: real store, verifiers and training, the scripted server as model server.
+
+Training is the dear part. Rounds on the same questions end in the same dataset, and so in the same
+training run: the tests share one home, where it is found done, and start from an empty store there.
+"""
+
+import asyncio
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+import yaml
+
+from pipelines.home import Home
+from pipelines.recipe import Recipe
+from pipelines.recipe_file import load
+from pipelines.round import Outcome, run_round
+from pipelines.store import checkpoints
+from pipelines.store.connection import connect
+from teachers.errors import PreceptorError, RoundStopped, StoreFull
+from teachers.progress import Silent
+from tests.scripted.running import COMMAND, ROOT, running
+from tests.tiny import tiny_model
+
+TRAIN, HELD_OUT, N = 24, 60, 4
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads on so small a model wait for each other more than they compute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
+class Place(NamedTuple):
+    """Where the rounds of this file run, and what stood in the store after the first one."""
+
+    root: Path
+    outcome: Outcome
+
+    @property
+    def home(self) -> Home:
+        return Home(self.root / "home")
+
+    @property
+    def log(self) -> Path:
+        """What arrived at the scripted servers, all of them."""
+        return self.root / "requests.jsonl"
+
+    def recipe(self, *flags: str, **changes: dict[str, Any]) -> Path:
+        """A recipe; `flags` are the scripted server's."""
+        command = [*COMMAND, "--log", str(self.log), "--probes", str(self.root)]
+        content: dict[str, Any] = {
+            "name": "tiny",
+            "student": {"weights": str(self.root / "model"), "instruction": "Add up."},
+            "supply": {
+                "generators": [{"generator": "chain_sum", "train": TRAIN, "held_out": HELD_OUT}]
+            },
+            "teacher": {
+                "sampling": {"n": N, "max_tokens": 64},
+                "concurrency": 4,
+                "examples": {"chain_sum": [{"question": "1 + 1 =", "answer": "Answer: 2"}]},
+            },
+            "build": {"per_prompt": 2, "minimum": 10},
+            "train": {"rank": 4, "epochs": 1, "max_length": 400, "save_steps": 4},
+            "gate": {"max_tokens": 64, "min_gain": 0.1, "min_gain_lenient": 0.1, "min_items": 50},
+            "engine": {"command": [*command, "--right", "0.4", "--right-after", "0.95", *flags]},
+        }
+        for section, values in changes.items():
+            content[section] = {**content.get(section, {}), **values}
+        path = self.root / "recipe.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    def run(self, recipe: Path | Recipe, progress: Silent | None = None) -> Outcome:
+        loaded = recipe if isinstance(recipe, Recipe) else load(recipe)
+        return asyncio.run(run_round(loaded, self.home, progress or Silent()))
+
+    def start(self, recipe: Path, **environment: str) -> "subprocess.Popen[str]":
+        """The same through the command line, as a process."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "service.cli", "run", str(recipe)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PRECEPTOR_HOME": str(self.home.root), **environment},
+        )
+
+    def ask(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        with closing(connect(self.home.store)) as db:
+            return list(db.execute(sql, values))
+
+    def one(self, sql: str, *values: object) -> Any:
+        ((value,),) = self.ask(sql, *values)
+        return value
+
+    def requests(self, event: str) -> list[dict[str, Any]]:
+        lines = self.log.read_text().splitlines() if self.log.is_file() else []
+        found = [json.loads(line) for line in lines]
+        return [line for line in found if line["event"] == event and line["path"] == CHAT]
+
+    def empty(self) -> None:
+        """Forget everything but what was trained."""
+        for path in self.home.root.glob("store.db*"):
+            path.unlink()
+        self.log.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """One whole round, start to end, which later tests look at or come back to."""
+    root = tmp_path_factory.mktemp("round")
+    tiny_model(root / "model")
+    place = Place(root, Outcome("", {}))
+    outcome = place.run(place.recipe())
+    for path in (*place.home.root.glob("store.db*"), place.log):
+        shutil.copy(path, path.with_name("first-" + path.name))
+    return Place(root, outcome)
+
+
+@pytest.fixture
+def finished(first: Place) -> Place:
+    """The first round, just done."""
+    first.empty()
+    for kept in (*first.home.root.glob("first-*"), *first.root.glob("first-*")):
+        shutil.copy(kept, kept.with_name(kept.name.removeprefix("first-")))
+    return first
+
+
+@pytest.fixture
+def fresh(first: Place) -> Iterator[Place]:
+    """An empty store; nothing of ours may be left running."""
+    first.empty()
+    yield first
+    assert servers(first) == []
+    assert list((first.home.root / "engines").iterdir()) == []
+
+
+def servers(place: Place) -> list[psutil.Process]:
+    """Scripted servers and their keepers."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = process.info["cmdline"] or []
+        if process.info["status"] != psutil.STATUS_ZOMBIE and str(place.log) in words:
+            found.append(process)
+    return found
+
+
+def wait_for(what: Callable[[], bool], limit_s: float = 60.0) -> None:
+    end = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.02)
+
+
+class Meddler(Silent):
+    """Does something once, when a step has come so far."""
+
+    def __init__(self, what: str, done: int, act: Callable[[], None]) -> None:
+        self._what, self._done, self._act = what, done, act
+        self._step = ""
+        self.acted = False
+        self.said: list[str] = []
+
+    def begin(self, what: str, total: float | None = None) -> None:
+        self._step = what
+
+    def update(self, done: float, note: str = "") -> None:
+        if self._step == self._what and done >= self._done and not self.acted:
+            self.acted = True
+            self._act()
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+# --- The first round ----------------------------------------------------------------------------
+
+
+def test_a_better_student_is_promoted(finished: Place) -> None:
+    outcome = finished.outcome
+    gate = outcome.reports["gate"]
+    assert outcome.promoted
+    assert gate["items"] == HELD_OUT
+    assert set(gate["shares"]) == {"base", "base few-shot", "student"}
+    assert all(bar["passed"] for bar in gate["bars"])
+    assert Path(outcome.reports["promote"]["picture"]).read_bytes().startswith(b"\x89PNG")
+    assert finished.ask("select name, checkpoint_id from aliases") == [
+        ("champion", gate["checkpoint"])
+    ]
+    assert finished.ask("select state from rounds") == [("done",)]
+    assert finished.ask("select distinct state from stages") == [("done",)]
+    assert finished.ask("select decision, incumbent from promotions") == [("promoted", None)]
+
+
+def test_its_tables_agree_with_each_other(finished: Place) -> None:
+    one = finished.one
+    samples = one(
+        "select count(*) from samples join calls c on c.id = call_id where purpose='teach'"
+    )
+    assert samples == TRAIN * N
+    assert one("select count(*) from calls where state = 'done'") == TRAIN + 3 * HELD_OUT
+    assert one("select count(*) from calls where state <> 'done'") == 0
+    # Every row of the dataset was verified, and none of its questions is held out.
+    rows = finished.ask(
+        "select state, split from dataset_rows d join verdicts v on v.sample_id = d.sample_id"
+        " join samples s on s.id = d.sample_id join prompts p on p.id = s.prompt_id"
+        " where parser = 'strict'"
+    )
+    assert set(rows) == {("verified", "train")}
+    questions = "select count(distinct lower(question)) from prompts"
+    assert one(questions) == one("select count(*) from prompts") == TRAIN + HELD_OUT
+    # What is not in it is rejected, with a reason.
+    rejected = one("select count(*) from rejections")
+    assert len(rows) + rejected == samples
+    assert one("select count(*) from rejections where length(reason) < 4") == 0
+    assert one("select count(*) from rejections join dataset_rows using (sample_id)") == 0
+    report = finished.outcome.reports["build"]
+    assert (report["samples"], report["kept"]) == (samples, len(rows))
+    assert sum(report["rejected"].values()) == rejected
+    # Each eval has an item for every held-out prompt.
+    evals = finished.ask("select prompting, items, checkpoint_id is not null from evals order by 1")
+    assert evals == [
+        ("few-shot", HELD_OUT, 0),
+        ("zero-shot", HELD_OUT, 0),
+        ("zero-shot", HELD_OUT, 1),
+    ]
+    assert one("select count(*) from eval_items") == 3 * HELD_OUT
+
+
+def test_the_frozen_dataset_is_what_the_store_says(finished: Place) -> None:
+    (path,) = finished.ask("select path from datasets")[0]
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    assert len(rows) == finished.one("select rows from datasets")
+    for row in rows:
+        ((role, question), (said, answer)) = (
+            (turn["role"], turn["content"]) for turn in (*row["prompt"], *row["completion"])
+        )
+        assert (role, said) == ("user", "assistant")
+        assert question.endswith("\nAdd up.")
+        assert "Answer: " in answer
+    assert finished.one("select count(*) from metrics where name = 'loss'") > 0
+
+
+def test_a_second_run_makes_no_call_and_starts_no_server(finished: Place) -> None:
+    before = finished.log.read_text()
+    began = time.monotonic()
+    again = finished.run(finished.recipe())
+    assert time.monotonic() - began < 5
+    assert again == finished.outcome
+    assert finished.log.read_text() == before
+
+
+# --- Rounds that end otherwise ------------------------------------------------------------------
+
+
+def test_a_student_that_is_not_better_is_kept_aside(fresh: Place) -> None:
+    outcome = fresh.run(fresh.recipe("--right-after", "0.4"))
+    assert not outcome.promoted
+    assert (
+        "strict against base: +0.0% (p = 1), needs at least +10.0%"
+        in (outcome.reports["promote"]["reason"])
+    )
+    assert fresh.ask("select * from aliases") == []
+    assert fresh.ask("select decision from promotions") == [("kept",)]
+
+
+def test_a_champion_is_what_the_next_student_is_held_against(finished: Place) -> None:
+    champion = finished.outcome.reports["gate"]["checkpoint"]
+    outcome = finished.run(finished.recipe(train={"seed": 18}))
+    gate = outcome.reports["gate"]
+    assert gate["checkpoint"] != champion
+    assert gate["incumbent"] == "champion"
+    assert set(gate["shares"]) == {"base", "base few-shot", "champion", "student"}
+    # It answers as the champion does, so nothing is gained.
+    assert "strict against champion: +0.0%" in gate["reason"]
+    assert not outcome.promoted
+    assert finished.one("select checkpoint_id from aliases") == champion
+    # Only the new student had to be asked; the champion's answers were known.
+    assert len(finished.requests("answered")) == TRAIN + 4 * HELD_OUT
+
+
+def test_a_teacher_that_is_never_right_stops_the_round_with_the_cause(fresh: Place) -> None:
+    with fresh.start(fresh.recipe("--right", "0")) as process:
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "error: Only 0 answers can be learned from; the recipe asks for 10" in errors
+    assert ["refuted", str(TRAIN * N)] in [line.split() for line in errors.splitlines()]
+    assert "The teacher is mostly wrong" in errors
+    assert "Traceback" not in errors
+    assert fresh.ask("select state from rounds") == [("stopped",)]
+    assert "Only 0 answers" in fresh.one("select note from rounds")
+
+
+def test_too_few_held_out_prompts_are_told_before_anything_is_asked(fresh: Place) -> None:
+    with pytest.raises(RoundStopped, match="60 held-out prompts; the gate wants at least 61"):
+        fresh.run(fresh.recipe(gate={"min_items": 61}))
+    assert fresh.requests("arrived") == []
+
+
+def test_a_file_with_bad_lines_goes_on_with_the_good_ones(fresh: Place) -> None:
+    lines = [
+        f'{{"question": "{n} + 7 =", "answer": "So it is {n + 7}.\\n#### {n + 7}"}}'
+        for n in range(40)
+    ]
+    lines[3:3] = [
+        "{broken",
+        '{"question": "no answer"}',
+    ]
+    (fresh.root / "sums.jsonl").write_text("\n".join(lines))
+    recipe = fresh.recipe(
+        supply={"generators": [], "files": [{"path": "sums.jsonl", "train": 10, "held_out": 5}]},
+        teacher={"examples": {}, "sampling": {"n": 2}, "concurrency": 4},
+        build={"minimum": 1000},
+        gate={"min_items": 1},
+    )
+    told = Meddler("", 0, lambda: None)
+    with pytest.raises(RoundStopped, match=r"Only \d+ answers") as stopped:
+        fresh.run(recipe, told)
+    assert ["samples", "20"] in [line.split() for line in stopped.value.message.splitlines()]
+    where = fresh.root / "sums.jsonl"
+    assert [text for text in told.said if text.startswith(f"left out: {where}:4: ")]
+    assert f"left out: {where}:5: no 'answer' in it" in told.said
+    report = json.loads(fresh.one("select report from stages where name = 'supply'"))
+    assert report["prompts"] == {"sums/held_out": 5, "sums/train": 10}
+    assert fresh.ask("select distinct verifier from prompts") == [("number",)]
+    assert fresh.one("select count(*) from verdicts where state = 'verified'") > 0
+
+
+def test_an_endpoint_elsewhere_can_teach(fresh: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "the key")
+    with running(fresh.root, "--right", "0.4", "--served-model-name", "big") as server:
+        monkeypatch.delenv("VLLM_API_KEY")
+        teacher = {"url": server.url, "model": "big", "api_key_env": "TEACHER_KEY"}
+        recipe = fresh.recipe(teacher={**teacher, **sums_example()})
+        with pytest.raises(PreceptorError, match="TEACHER_KEY is not set"):
+            fresh.run(recipe)
+        monkeypatch.setenv("TEACHER_KEY", "another key")
+        with pytest.raises(PreceptorError, match="refused the request: 401"):
+            fresh.run(recipe)
+        monkeypatch.setenv("TEACHER_KEY", "the key")
+        outcome = fresh.run(recipe)
+        assert outcome.promoted
+        assert len(server.events("answered", model="big")) >= TRAIN
+    assert outcome.reports["sample"]["weights"] == f"{server.url} big@"
+    assert "the key" not in fresh.home.store.read_bytes().decode("latin-1")
+
+
+def sums_example() -> dict[str, Any]:
+    return {
+        "sampling": {"n": N, "max_tokens": 64},
+        "examples": {"chain_sum": [{"question": "1 + 1 =", "answer": "Answer: 2"}]},
+    }
+
+
+# --- Faults -------------------------------------------------------------------------------------
+
+
+def nothing_was_asked_twice(place: Place) -> None:
+    """No call was made again after it was done, and no two attempts of one are done."""
+    assert (
+        place.ask(
+            "select id from calls group by id having sum(state = 'done') <> 1"
+            " or max(attempt) > max(iif(state = 'done', attempt, 0))"
+        )
+        == []
+    )
+
+
+@pytest.mark.fault
+def test_a_server_that_dies_in_mid_generation_is_started_again(fresh: Place) -> None:
+    def kill() -> None:
+        server = max(servers(fresh), key=lambda process: process.create_time())
+        # The next calls have left by then, and are not answered yet.
+        threading.Timer(0.05, server.kill).start()
+
+    meddler = Meddler("teacher answers", 6, kill)
+    outcome = fresh.run(fresh.recipe("--delay-ms", "120", teacher={"concurrency": 8}), meddler)
+    assert meddler.acted
+    assert any("engine died, starting it again" in text for text in meddler.said)
+    assert outcome.promoted
+    assert outcome.reports["build"] == fresh.outcome.reports["build"]
+    nothing_was_asked_twice(fresh)
+    uncertain = fresh.one("select count(*) from calls where state in ('uncertain', 'failed')")
+    assert 1 <= uncertain <= 8
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_round_that_is_stopped_goes_on_where_it_was(fresh: Place, number: signal.Signals) -> None:
+    recipe = fresh.recipe("--delay-ms", "100")
+    with fresh.start(recipe) as process:
+        wait_for(lambda: len(fresh.requests("answered")) >= 6)
+        with pytest.raises(PreceptorError, match="Another process is running this round"):
+            fresh.run(recipe)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    wait_for(lambda: servers(fresh) == [], limit_s=5)
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert errors.strip().splitlines()[-1] == "stopped; the same command goes on from here"
+        assert "Traceback" not in errors
+        assert fresh.ask("select state from rounds") == [("interrupted",)]
+        assert 1 <= fresh.one("select count(*) from calls where state = 'uncertain'") <= 4
+    outcome = fresh.run(recipe)
+    assert outcome.promoted
+    assert outcome.reports["build"] == fresh.outcome.reports["build"]
+    nothing_was_asked_twice(fresh)
+    assert 1 <= fresh.one("select count(*) from calls where state = 'uncertain'") <= 4
+    assert fresh.one("select count(*) from calls where state = 'sent'") == 0
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A folder with little space, where we may make one."""
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True
+    )
+    if made.returncode != 0:
+        pytest.skip("no small disk can be made here: mounting needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take all the space that is left."""
+    path = folder / "filler"
+    with path.open("wb", buffering=0) as out:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    out.write(b"x" * size)
+            except OSError as full:
+                assert full.errno == errno.ENOSPC
+    return path
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("step", ["teacher answers", "verify answers"])
+def test_a_full_disk_is_said_and_the_round_goes_on_when_there_is_space(
+    first: Place, tmp_path: Path, step: str
+) -> None:
+    with small_disk(tmp_path / "disk", "24m") as disk:
+        shutil.copytree(first.root / "model", disk / "model")
+        place = Place(disk, first.outcome)
+        # No model server writes to this disk but ours: its log is elsewhere.
+        recipe = place.recipe("--log", str(tmp_path / "elsewhere"), build={"minimum": 1000})
+        filler: list[Path] = []
+        with pytest.raises(StoreFull, match="There is no space left") as full:
+            place.run(recipe, Meddler(step, 3, lambda: filler.append(fill(disk))))
+        assert "run the same command again" in full.value.hint
+        filler[0].unlink()
+        with pytest.raises(RoundStopped, match=r"Only \d+ answers"):
+            place.run(recipe)
+        nothing_was_asked_twice(place)
+        kept = place.one("select count(*) from samples")
+        assert kept == TRAIN * N
+        assert place.one("select count(*) from verdicts") == kept
+
+
+def test_a_checkpoint_whose_files_were_changed_is_not_measured(finished: Place) -> None:
+    with closing(connect(finished.home.store)) as db:
+        checkpoint = checkpoints.checkpoint(db, finished.outcome.reports["gate"]["checkpoint"])
+    config = checkpoint.merged / "generation_config.json"
+    kept = config.read_text()
+    try:
+        config.write_text("{}")
+        with pytest.raises(RoundStopped, match="is not what was trained"):
+            finished.run(finished.recipe(gate={"max_tokens": 65, "min_items": 50}))
+    finally:
+        config.write_text(kept)
