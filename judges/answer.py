@@ -13,7 +13,7 @@ from judges.records import Parser
 _FORM = re.compile(r"Answer:\s*(\S.*)")
 # Groups are atomic and lookups short throughout: a hostile text must not make a pattern backtrack.
 _NUMBER = r"(?>-?\$?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+|/\d+)?)"
-_SUM_GOES_ON = r"\s*[-+*/^×·÷=]\s*[\d(]"
+_SUM_GOES_ON = r"\s*[-+*/^\u00d7\u00b7\u00f7=]\s*[\d(]"
 # Marks that an answer follows, up to the end of the line. The last mark wins.
 _BOX = re.compile(r"\\boxed\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
 _MARKS = (

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.home import Home
-from teachers.engine import tail
+from teachers.engine import EngineSettings, tail
 from teachers.errors import ConfigError, PreceptorError
 from teachers.files import write_whole
 from teachers.process import alive, started_at
@@ -48,24 +48,36 @@ def running(home: Home) -> Server | None:
     return server if alive(server.pid, server.started) else None
 
 
-def serve(home: Home, host: str, port: int, progress: Progress) -> None:
+def serve(
+    home: Home, host: str, port: int, progress: Progress, settings: EngineSettings | None = None
+) -> None:
     """Serve the champion until the process is told to stop.
+
+    Args:
+        settings: how its model server is started.
 
     Raises:
         ConfigError: there is nothing to serve, the port is taken, or the address needs a token.
     """
     token = _token(host)
     _refuse_taken(home, host, port)
-    asyncio.run(_serve(home, host, port, token, progress))
+    asyncio.run(_serve(home, host, port, token, progress, settings))
 
 
-async def _serve(home: Home, host: str, port: int, token: str | None, progress: Progress) -> None:
+async def _serve(
+    home: Home,
+    host: str,
+    port: int,
+    token: str | None,
+    progress: Progress,
+    settings: EngineSettings | None,
+) -> None:
     import uvicorn
 
     from service.champion import Champion
     from service.gateway import create_app
 
-    champion = Champion(home, progress)
+    champion = Champion(home, progress, settings)
     try:
         await champion.start()
         app = create_app(champion, token)

@@ -15,7 +15,8 @@ from teachers.records import Prompt, Sample
 
 DEADLINE_S = 5.0
 START_S = 60.0
-# A worker can be killed for what others did (the machine's memory): one more tells whose fault it was.
+# A worker can be killed for what others did (the machine's memory): one more try tells whose
+# fault it was.
 TRIES = 2
 # An entry of a generator may be long; a line that is longer than this is no finding.
 LINE_BYTES = 4 * 1024 * 1024

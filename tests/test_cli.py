@@ -1,0 +1,228 @@
+"""The command line, as a user meets it: what is said, in which form, and with which exit code."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.store import calls, rounds
+from pipelines.store.connection import connect, transaction
+from service.cli import main
+from teachers.records import Prompt
+from tests.scripted.running import Scripted
+
+DEMO = Path(__file__).parents[1] / "recipes" / "demo.yaml"
+PROMPTS = [Prompt(task="sums", question=f"[{n}] + 1?", reference=str(n + 1)) for n in range(3)]
+
+
+class Said:
+    """How a command ended and what it printed."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Cli:
+    """Runs commands in this process, as `preceptor` would."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+    ) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+        self.home = home
+
+    def __call__(self, *words: str) -> Said:
+        self._monkeypatch.setattr(sys, "argv", ["preceptor", *words])
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        out, err = self._capsys.readouterr()
+        assert "Traceback" not in out + err
+        return Said(code, out, err)
+
+    def refused(self, *words: str) -> str:
+        """What is said on standard error by a command that must fail."""
+        said = self(*words)
+        assert said.code == 1
+        assert said.err.startswith("error: ")
+        return said.err
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    monkeypatch.setenv("PRECEPTOR_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("PRECEPTOR_TOKEN", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    return Cli(monkeypatch, capsys, tmp_path / "home")
+
+
+@pytest.fixture
+def filled(cli: Cli) -> Cli:
+    """A store with three prompts."""
+    with closing(connect(cli.home / "store.db")) as opened, transaction(opened) as db:
+        rounds.open_round(db, "r" * 64, "first", 1, "{}")
+        calls.add_prompts(db, "r" * 64, [(prompt, "train", "made up") for prompt in PROMPTS])
+    return cli
+
+
+def test_init_makes_a_home_and_a_recipe_that_is_valid(cli: Cli) -> None:
+    said = cli("init")
+    assert said.code == 0
+    assert (cli.home / "store.db").is_file()
+    assert Path("recipe.yaml").read_text() == DEMO.read_text()
+    assert "next: preceptor run recipe.yaml" in said.out
+    Path("recipe.yaml").write_text("mine")
+    assert "left as it is" in cli("init").out
+    assert Path("recipe.yaml").read_text() == "mine"
+
+
+def test_recipe_check(cli: Cli) -> None:
+    said = cli("recipe", "check", str(DEMO))
+    assert said.code == 0
+    assert "is a valid recipe: demo" in said.out
+    assert "tasks: chain_sum, needle_haystack" in said.out
+    assert cli("recipe", "check", str(DEMO), "--json").json["name"] == "demo"
+    Path("bad.yaml").write_text("name: x\nsuply: {}\n")
+    told = cli.refused("recipe", "check", "bad.yaml")
+    assert "suply: unknown; did you mean 'supply'?" in told
+    assert "supply: Field required" in told
+    assert "No such file" in cli.refused("run", "none.yaml")
+
+
+def test_recipe_fields(cli: Cli) -> None:
+    assert "gate.min_gain" in cli("recipe", "fields").out
+    names = [field["name"] for field in cli("recipe", "fields", "--json").json]
+    assert names[0] == "name"
+
+
+def test_query(filled: Cli) -> None:
+    sql = "select question, split from prompts order by question"
+    shown = filled("query", sql)
+    assert "[0] + 1?" in shown.out
+    assert "3 rows" in shown.out
+    assert filled("query", sql, "--json", "--limit", "2").json == [
+        {"question": "[0] + 1?", "split": "train"},
+        {"question": "[1] + 1?", "split": "train"},
+    ]
+    assert "no such column: quetsion" in filled.refused("query", "select quetsion from prompts")
+    assert "SELECT" in filled.refused("query", "delete from prompts")
+
+
+def test_rows_and_show(filled: Cli) -> None:
+    assert len(filled("rows", "prompts", "--json").json) == 3
+    assert "There is no table 'promts'" in filled.refused("rows", "promts")
+    found = filled("show", PROMPTS[0].id[:10], "--json").json
+    assert (found["table"], found["row"]["question"]) == ("prompts", "[0] + 1?")
+    shown = filled("show", PROMPTS[0].id[:10])
+    assert "question: [0] + 1?" in shown.out
+    assert "No row's id begins with 'zzz'" in filled.refused("show", "zzz")
+    assert "More than one row's id begins with ''" in filled.refused("show", "")
+
+
+def test_promote_and_rollback_of_nothing(filled: Cli) -> None:
+    assert "No checkpoint is called 'abc'." in filled.refused("promote", "abc")
+    assert "has nothing to go back to" in filled.refused("rollback")
+
+
+def test_status(cli: Cli, tmp_path: Path) -> None:
+    said = cli("status")
+    assert said.code == 0
+    assert "champion: none yet" in said.out
+    assert not cli.home.exists(), "looking must not make anything"
+    assert cli("status", "--json").json["rounds"] == []
+
+
+def test_status_of_a_store(filled: Cli) -> None:
+    assert "first" in filled("status").out
+    (one,) = filled("status", "--json").json["rounds"]
+    assert (one["name"], one["state"]) == ("first", "running")
+
+
+def test_without_a_store_there_is_a_hint(cli: Cli) -> None:
+    for words in (["query", "select 1"], ["rows", "prompts"], ["show", "abc"]):
+        assert "preceptor init makes one" in cli.refused(*words)
+    assert "Nothing has been trained yet" in cli.refused("serve")
+
+
+def test_a_store_that_is_none(cli: Cli) -> None:
+    cli.home.mkdir()
+    (cli.home / "store.db").write_text("not a database at all, but long enough to look" * 100)
+    assert "file is not a database" in cli.refused("query", "select 1")
+    assert "is not a sound store" in cli.refused("promote", "abc")
+
+
+def test_a_home_that_cannot_be_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("file").write_text("")
+    monkeypatch.setenv("PRECEPTOR_HOME", str(Path("file").absolute()))
+    assert "error: " in cli.refused("init")
+    monkeypatch.setenv("PRECEPTOR_HOME", "home")
+    assert "No such file" in cli.refused("init", "no/such/folder/recipe.yaml").splitlines()[-1]
+
+
+def test_serving_on_a_taken_port(filled: Cli) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        for more in ([], ["--background"]):
+            told = filled.refused("serve", "--port", port, *more)
+            assert f"127.0.0.1:{port} cannot be used: Address already in use." in told
+            assert "try another --port" in told
+    assert filled("serve", "--port", "70000").code == 2
+    assert "no token is set" in filled.refused("serve", "--host", "0.0.0.0")
+    assert "nothing was being served" in filled("serve", "--stop").out
+
+
+def test_serving_in_the_background_shows_why_it_did_not_start(filled: Cli) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    told = filled.refused("serve", "--background", "--port", port)
+    assert "Serving did not start." in told
+    assert "No checkpoint has been promoted yet" in told
+
+
+def test_chat(cli: Cli, scripted: Scripted) -> None:
+    assert "Nothing is being served." in cli.refused("chat", "hello")
+    said = cli("chat", "What is 12 + 7?", "--url", f"{scripted.url}/v1", "--model", "any")
+    assert said.code == 0
+    assert "12 + 7 = " in said.out
+    gone = cli("chat", "hello", "--url", "http://127.0.0.1:9/v1")
+    assert gone.code == 1
+    assert "cannot be reached" in gone.err
+    for url, told in (("http://[", "cannot be reached"), (f"{scripted.url}/v2", "refused")):
+        assert told in cli("chat", "hello", "--url", url).err
+    broken = cli("chat", "hello", "--url", f"{scripted.url}/v1", "--model", "fault:drop")
+    assert broken.code == 1
+
+
+def test_unknown_commands_and_flags_are_usage_errors(cli: Cli) -> None:
+    for words in (["fly"], ["run"], ["query", "select 1", "--limit", "0"], ["status", "--yaml"]):
+        assert cli(*words).code == 2
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[dict[str, str]]:
+    yield {**os.environ, "PRECEPTOR_HOME": str(tmp_path / "home")}
+
+
+def test_it_runs_as_a_module(shell: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "service.cli", "query", "select 1"]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, env=shell, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: There is no store at ")

@@ -1,0 +1,387 @@
+"""The served champion over real HTTP, with the scripted server in the model server's place."""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import psutil
+import pytest
+
+from pipelines.home import Home
+from pipelines.store import checkpoints, datasets, rounds
+from pipelines.store.checkpoints import CHAMPION, Checkpoint
+from pipelines.store.connection import connect, transaction
+from service import serving
+from teachers.engine import EngineSettings
+from teachers.errors import ConfigError
+from teachers.progress import Silent
+from teachers.weights import fingerprint
+from tests.scripted.running import COMMAND, ROOT
+
+TOKENS = tuple(range(100, 700))
+STUDENTS = ("one", "two")
+HELLO: dict[str, Any] = {
+    "model": "champion",
+    "messages": [{"role": "user", "content": "What is 12 + 7?"}],
+}
+
+
+def weights(folder: Path) -> str:
+    """A folder that passes for a model; its fingerprint."""
+    folder.mkdir(parents=True)
+    for name in ("config.json", "tokenizer_config.json"):
+        (folder / name).write_text("{}")
+    (folder / "model.safetensors").write_text(str(folder))
+    return fingerprint(folder)
+
+
+def make_home(root: Path) -> Home:
+    """A home with two trained students, of which the first was promoted."""
+    home = Home(root / "home")
+    base = weights(root / "base")
+    with closing(connect(home.store)) as opened, transaction(opened) as db:
+        rounds.open_round(db, "round", "r", 1, "{}")
+        dataset = datasets.StoredDataset("dataset", 1, root / "none", "")
+        datasets.add_dataset(db, "round", dataset, [])
+        for name in STUDENTS:
+            run = home.runs / name
+            merged = weights(run / "merged")
+            logprobs = {
+                one: [-((token * at + at) % 97) / 20 for token in TOKENS[1:]]
+                for at, one in ((7, base), (len(name) + ord(name[0]), merged))
+            }
+            (run / "probe.json").write_text(json.dumps({"tokens": TOKENS, "logprobs": logprobs}))
+            job = json.dumps({"base": str(root / "base")})
+            checkpoints.open_training(db, f"run {name}", "round", "dataset", job, run)
+            checkpoints.close_training(db, f"run {name}", "done")
+            checkpoints.add_checkpoint(
+                db,
+                Checkpoint(name, f"run {name}", 1, run / "adapter", "", run / "merged", merged),
+            )
+        checkpoints.move_alias(db, CHAMPION, STUDENTS[0], "test")
+    return home
+
+
+class Gateway(NamedTuple):
+    """A serving process."""
+
+    url: str
+    home: Home
+    process: "subprocess.Popen[str]"
+    log: Path
+    """Of the scripted server behind it."""
+    token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+    def chat(self, **body: Any) -> httpx.Response:
+        return httpx.post(
+            f"{self.url}/v1/chat/completions",
+            json={**HELLO, **body},
+            headers=self.headers,
+            timeout=20,
+        )
+
+    def answering(self) -> str:
+        return self.chat().headers["x-preceptor-checkpoint"]
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [x for x in lines if x["event"] == event and x["path"].endswith("completions")]
+
+    def point_at(self, checkpoint: str | None) -> None:
+        with closing(connect(self.home.store)) as opened, transaction(opened) as db:
+            checkpoints.move_alias(db, CHAMPION, checkpoint, "test")
+
+    def servers(self) -> list[psutil.Process]:
+        """The model server and its keeper, the keeper first."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
+
+
+def wait_for(what: Callable[[], object], limit_s: float = 20.0) -> None:
+    end = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def serving_process(root: Path, *flags: str, token: str = "") -> Iterator[Gateway]:
+    home = make_home(root)
+    log = root / "requests.jsonl"
+    command = (*COMMAND, "--log", str(log), "--probes", str(root), *flags)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = f"""if True:
+        from pathlib import Path
+        from rich.console import Console
+        from pipelines.home import Home
+        from service import serving
+        from service.progress import Shown
+        from teachers.engine import EngineSettings
+        settings = EngineSettings(command={command!r}, device="cpu")
+        shown = Shown(Console(width=200))
+        serving.serve(Home(Path({str(home.root)!r})), "127.0.0.1", {port}, shown, settings)"""
+    environment = {**os.environ, serving.TOKEN_VARIABLE: token}
+    with (root / "serve.log").open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=out, stderr=out, cwd=ROOT, env=environment
+        )
+    gateway = Gateway(f"http://127.0.0.1:{port}", home, process, log, token)
+    try:
+        wait_for(lambda: serving.running(home) or process.poll() is not None)
+        assert process.poll() is None, (root / "serve.log").read_text()
+        yield gateway
+    finally:
+        left = gateway.servers()
+        process.send_signal(signal.SIGTERM)
+        process.wait(15)
+        assert psutil.wait_procs(left, timeout=5)[1] == []
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    root = tmp_path_factory.mktemp("gateway")
+    with serving_process(root, "--delay-ms", "400", "--right", "1") as gateway:
+        yield gateway
+    assert "Traceback" not in (root / "serve.log").read_text()
+
+
+@pytest.fixture
+def gateway(shared: Gateway) -> Gateway:
+    """The shared one, answering from the first student."""
+    shared.point_at("one")
+    wait_for(lambda: httpx.get(f"{shared.url}/health").json()["checkpoint"] == "one")
+    return shared
+
+
+# --- What users see -----------------------------------------------------------------------------
+
+
+def test_models(gateway: Gateway) -> None:
+    (model,) = httpx.get(f"{gateway.url}/v1/models").json()["data"]
+    assert (model["id"], model["root"], model["object"]) == ("champion", "one", "model")
+    assert httpx.get(f"{gateway.url}/health").json() == {"status": "ok", "checkpoint": "one"}
+
+
+def test_an_answer(gateway: Gateway) -> None:
+    response = gateway.chat(temperature=0, max_tokens=20, stop=["\n\n"], user="somebody", n=2)
+    assert response.status_code == 200
+    assert response.headers["x-preceptor-checkpoint"] == "one"
+    choices = response.json()["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1]
+    assert "= 19" in choices[0]["message"]["content"]
+
+
+def test_a_stream_comes_word_by_word(gateway: Gateway) -> None:
+    url = f"{gateway.url}/v1/chat/completions"
+    came: list[float] = []
+    said = ""
+    with httpx.stream("POST", url, json={**HELLO, "stream": True}) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        for line in response.iter_lines():
+            if line.startswith("data: {"):
+                came.append(time.monotonic())
+                for choice in json.loads(line.removeprefix("data: "))["choices"]:
+                    said += choice["delta"].get("content", "")
+    assert said == gateway.chat().json()["choices"][0]["message"]["content"]
+    assert len(came) > 5
+    assert came[-1] - came[0] > 0.2, "they came all at once"
+
+
+def test_a_seed_is_taken_and_not_passed_on(gateway: Gateway) -> None:
+    assert gateway.chat(seed=7, user="me").status_code == 200
+    forwarded = {**HELLO, "n": 1, "stream": False}
+    body = json.dumps(forwarded, separators=(",", ":")).encode()
+    assert gateway.events("arrived")[-1]["sha"] == hashlib.sha256(body).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        ({"model": "gpt-4"}, 404, "There is no model 'gpt-4'; 'champion' is."),
+        ({"min_p": 0.1}, 400, "The parameter 'min_p' is not supported."),
+        ({"extra_body": {}}, 400, "'extra_body' is not supported"),
+        ({"stream_options": {"often": 1}}, 400, "'stream_options.often' is not supported"),
+        ({"n": 9}, 400, "n: "),
+        ({"n": 0}, 400, "n: "),
+        ({"temperature": 2.1}, 400, "temperature: "),
+        ({"top_p": 0}, 400, "top_p: "),
+        ({"max_tokens": 8193}, 400, "max_tokens: "),
+        ({"top_logprobs": 21}, 400, "top_logprobs: "),
+        ({"messages": []}, 400, "messages: "),
+        ({"messages": [{"role": "tool", "content": "x"}]}, 400, "messages.0.role: "),
+        ({"messages": [{"role": "user", "content": ["x"]}]}, 400, "messages.0.content: "),
+        ({"stop": ["x"] * 65}, 400, "stop"),
+    ],
+)
+def test_what_may_not_be_asked_is_refused_by_name(
+    gateway: Gateway, body: dict[str, Any], status: int, told: str
+) -> None:
+    before = len(gateway.events("arrived"))
+    response = gateway.chat(**body)
+    error = response.json()["error"]
+    assert response.status_code == error["code"] == status
+    assert told in error["message"]
+    assert error["type"] == "invalid_request_error"
+    assert len(gateway.events("arrived")) == before, "it reached the model server"
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", 400),
+        (b"[]", 400),
+        (b"{not json", 400),
+        (b'{"model": "\xff"}', 400),
+        (json.dumps({**HELLO, "temperature": float("nan")}).encode(), 400),
+        (json.dumps({**HELLO, "user": "x" * (1 << 20)}).encode(), 413),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused(
+    gateway: Gateway, content: bytes, status: int
+) -> None:
+    response = httpx.post(f"{gateway.url}/v1/chat/completions", content=content)
+    assert response.status_code == response.json()["error"]["code"] == status
+
+
+def test_a_body_just_within_the_limit_is_taken(gateway: Gateway) -> None:
+    assert gateway.chat(user="x" * ((1 << 20) - 300)).status_code == 200
+
+
+def test_other_routes_are_not_there(gateway: Gateway) -> None:
+    for path in ("/v1/completions", "/collective_rpc", "/docs", "/openapi.json", "/v1/models/x"):
+        response = httpx.get(gateway.url + path)
+        assert response.status_code == 404
+        assert response.json()["error"]["type"] == "invalid_request_error"
+    wrong = httpx.get(f"{gateway.url}/v1/chat/completions")
+    assert wrong.status_code == wrong.json()["error"]["code"] == 405
+
+
+def test_a_token_is_needed_where_one_is_set(tmp_path: Path) -> None:
+    with serving_process(tmp_path, token="a long secret") as gateway:
+        url = f"{gateway.url}/v1"
+        for wrong in ({}, {"Authorization": "Bearer no"}, {"Authorization": "Basic x"}):
+            for response in (
+                httpx.get(f"{url}/models", headers=wrong),
+                httpx.post(f"{url}/chat/completions", json=HELLO, headers=wrong),
+                httpx.post(f"{url}/chat/completions", content=b"{not json", headers=wrong),
+            ):
+                assert response.status_code == response.json()["error"]["code"] == 401
+                assert "a long secret" not in response.text
+        assert gateway.chat().status_code == 200
+        assert httpx.get(f"{gateway.url}/health").status_code == 200
+        assert serving.stop(gateway.home)
+        assert serving.running(gateway.home) is None
+        assert not serving.stop(gateway.home)
+
+
+# --- Who may serve where ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.org", ""])
+def test_beyond_loopback_a_token_is_needed(
+    tmp_path: Path, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(serving.TOKEN_VARIABLE, raising=False)
+    with pytest.raises(ConfigError, match="no token is set") as refused:
+        serving.serve(Home(tmp_path), host, 8000, Silent())
+    assert serving.TOKEN_VARIABLE in refused.value.hint
+
+
+def test_a_home_is_served_once(gateway: Gateway) -> None:
+    with pytest.raises(ConfigError, match="is served already"):
+        serving.serve(gateway.home, "127.0.0.1", 1, Silent(), EngineSettings())
+
+
+# --- Changes ------------------------------------------------------------------------------------
+
+
+def test_a_promotion_and_a_rollback_are_followed_and_no_request_fails(gateway: Gateway) -> None:
+    stop = threading.Event()
+    seen: list[tuple[int, str]] = []
+
+    def keep_asking() -> None:
+        while not stop.is_set():
+            response = gateway.chat()
+            seen.append((response.status_code, response.headers.get("x-preceptor-checkpoint", "")))
+
+    askers = [threading.Thread(target=keep_asking) for _ in range(4)]
+    for asker in askers:
+        asker.start()
+    try:
+        for target, known in (("two", "two"), (None, "base"), ("one", "one")):
+            gateway.point_at(target)
+            wait_for(lambda known=known: gateway.answering() == known, limit_s=4)
+    finally:
+        stop.set()
+        for asker in askers:
+            asker.join()
+    assert {status for status, _ in seen} == {200}
+    order = [who for at, (_, who) in enumerate(seen) if at == 0 or seen[at - 1][1] != who]
+    assert [who for who in order if who != "one"][:2] == ["two", "base"]
+    # The server answered from what the header says.
+    folders = {Path(event["weights"]).parent.name for event in gateway.events("answered")}
+    assert folders >= {"one", "two"}
+
+
+def test_who_hangs_up_stops_the_generation_and_nothing_waits_for_it(gateway: Gateway) -> None:
+    before = len(gateway.events("gone"))
+    url = f"{gateway.url}/v1/chat/completions"
+    with httpx.stream("POST", url, json={**HELLO, "stream": True, "n": 8}) as response:
+        next(response.iter_bytes())
+    wait_for(lambda: len(gateway.events("gone")) == before + 1, limit_s=5)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(url, json=HELLO, timeout=0.15)
+    wait_for(lambda: len(gateway.events("gone")) == before + 2, limit_s=5)
+    # A change waits for those under way: nobody may be counted who has left.
+    gateway.point_at("two")
+    wait_for(lambda: gateway.answering() == "two", limit_s=5)
+
+
+@pytest.mark.fault
+def test_a_model_server_that_is_killed_comes_back(gateway: Gateway) -> None:
+    killed = gateway.servers()[-1]
+    assert "tests.scripted" in killed.cmdline()
+    killed.kill()
+    statuses = []
+
+    def answers() -> bool:
+        response = gateway.chat()
+        statuses.append(response.status_code)
+        return response.status_code == 200
+
+    wait_for(answers)
+    assert set(statuses) <= {200, 503}
+    assert gateway.answering() == "one"
+    assert gateway.servers()[-1].pid != killed.pid
+
+
+@pytest.mark.fault
+def test_a_checkpoint_that_cannot_be_proven_is_not_served_and_tried_once(tmp_path: Path) -> None:
+    with serving_process(tmp_path, "--stuck") as gateway:
+        said = tmp_path / "serve.log"
+        gateway.point_at("two")
+        wait_for(lambda: "still serving one: " in said.read_text())
+        wait_for(lambda: gateway.chat().status_code == 200)
+        time.sleep(2.5)  # some more looks at the alias
+        assert gateway.answering() == "one"
+        assert said.read_text().count("still serving one: ") == 1
+        assert said.read_text().count("start the model server") <= 2
