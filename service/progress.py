@@ -1,9 +1,10 @@
 """Progress for people: a live line in a terminal, a line every few seconds in a log."""
 
+import threading
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 # In a log, a line this often is enough to see that it moves.
 LOG_EVERY_S = 5.0
@@ -16,63 +17,103 @@ class Shown:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live: Progress | None = None
-        self._task: TaskID | None = None
-        self._what = ""
-        self._total: float | None = None
-        self._first = 0.0
-        self._began = self._last_line = 0.0
-        self._done = 0.0
+        self._step: _Live | _Logged | None = None
 
     def begin(self, what: str, total: float | None = None) -> None:
-        self._what, self._total, self._done = what, total, 0.0
-        self._first = -1.0
-        self._began = self._last_line = time.monotonic()
-        if self._console.is_terminal:
-            self._live = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[note]}"),
-                console=self._console,
-                transient=True,
-            )
-            self._task = self._live.add_task(what, total=total, note="")
-            self._live.start()
+        kind = _Live if self._console.is_terminal else _Logged
+        self._step = kind(self._console, _Step(what, total))
 
     def update(self, done: float, note: str = "") -> None:
-        if self._first < 0:
-            # What was finished before this process began says nothing about speed.
-            self._first = max(0.0, done - 1)
-        self._done = done
-        text = self._how_far(note)
-        if self._live is not None and self._task is not None:
-            self._live.update(self._task, completed=done, note=text)
-        elif time.monotonic() - self._last_line >= LOG_EVERY_S:
-            self._last_line = time.monotonic()
-            self._console.print(f"  {self._what}: {text}", highlight=False)
+        if self._step is not None:
+            self._step.moved(done, note)
 
     def end(self, note: str = "") -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-        took = time.monotonic() - self._began
-        count = f" {self._total:g}" if self._total else ""
-        outcome = note or "done"
-        self._console.print(f"  {self._what}:{count} {outcome} in {took:.1f} s", highlight=False)
+        if self._step is not None:
+            self._step.close()
+            self.say(self._step.step.summary(note or "done"))
+            self._step = None
 
     def say(self, text: str) -> None:
-        self._console.print(f"  {text}", highlight=False, markup=False)
+        self._console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
 
-    def _how_far(self, note: str) -> str:
+
+class _Step:
+    """What is known of one step, and how to say it."""
+
+    def __init__(self, what: str, total: float | None) -> None:
+        self.what, self.total = what, total
+        self.done = 0.0
+        self._note = ""
+        self._began = time.monotonic()
+        self._first: float | None = None
+
+    def moved(self, done: float, note: str) -> None:
+        if self._first is None:
+            # What was finished before this process began says nothing about speed.
+            self._first = max(0.0, done - 1)
+        self.done, self._note = done, note
+
+    def how_far(self) -> str:
         elapsed = time.monotonic() - self._began
-        if not self._total:
-            return ", ".join(part for part in (f"{elapsed:.0f} s", note) if part)
-        parts = [f"{self._done:g}/{self._total:g}", note]
-        moved = self._done - self._first
-        if moved > SURE_AFTER_SHARE * self._total and elapsed > 1:
-            parts.append(f"about {_span(elapsed / moved * (self._total - self._done))} left")
-        return ", ".join(part for part in parts if part)
+        if not self.total:
+            return ", ".join(filter(None, (f"{elapsed:.0f} s", self._note)))
+        left = ""
+        moved = self.done - (self._first or 0.0)
+        if moved > SURE_AFTER_SHARE * self.total and elapsed > 1:
+            left = f"about {_span(elapsed / moved * (self.total - self.done))} left"
+        return ", ".join(filter(None, (f"{self.done:g}/{self.total:g}", self._note, left)))
+
+    def summary(self, outcome: str) -> str:
+        count = f" {self.total:g}" if self.total else ""
+        return f"{self.what}:{count} {outcome} in {time.monotonic() - self._began:.1f} s"
+
+
+class _Live:
+    """A line that changes, in a terminal."""
+
+    def __init__(self, console: Console, step: _Step) -> None:
+        self.step = step
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID = self._bar.add_task(step.what, total=step.total, note="")
+        self._bar.start()
+
+    def moved(self, done: float, note: str) -> None:
+        self.step.moved(done, note)
+        self._bar.update(self._task, completed=done, note=self.step.how_far())
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+class _Logged:
+    """A line every few seconds, also while nothing is heard of the step."""
+
+    def __init__(self, console: Console, step: _Step) -> None:
+        self.step = step
+        self._console = console
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def moved(self, done: float, note: str) -> None:
+        self.step.moved(done, note)
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closed.wait(LOG_EVERY_S):
+            line = f"  {self.step.what}: {self.step.how_far()}"
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _span(seconds: float) -> str:

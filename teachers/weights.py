@@ -173,7 +173,7 @@ def _converted(gguf: Path, home: Path, progress: Progress) -> Weights:
     """Open a GGUF file once and keep it as bf16 safetensors."""
     target = home / "weights" / f"{gguf.stem}-{sha256_of(gguf)[:12]}"
     if not target.is_dir():
-        with step(progress, f"convert {gguf.name} to safetensors"), whole_folder(target) as partial:
+        with step(progress, f"convert {gguf.name} (about 20 s)"), whole_folder(target) as partial:
             child = subprocess.run(
                 [sys.executable, "-m", "teachers.convert", str(gguf), str(partial)],
                 env=child_environment(),

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -216,8 +215,8 @@ def test_unknown_commands_and_flags_are_usage_errors(cli: Cli) -> None:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[dict[str, str]]:
-    yield {**os.environ, "PRECEPTOR_HOME": str(tmp_path / "home")}
+def shell(tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "PRECEPTOR_HOME": str(tmp_path / "home")}
 
 
 def test_it_runs_as_a_module(shell: dict[str, str]) -> None:

@@ -61,7 +61,7 @@ def test_nothing_is_compared_with_nothing() -> None:
         share([])
     with pytest.raises(ValueError, match="a comparison of nothing"):
         mcnemar([], [])
-    with pytest.raises(ValueError, match="longer|shorter"):
+    with pytest.raises(ValueError, match=r"longer|shorter"):
         mcnemar([True], [True, False])
 
 

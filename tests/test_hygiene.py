@@ -41,7 +41,7 @@ def test_the_same_question_in_other_dress_is_on_the_same_side() -> None:
 def test_a_larger_share_moves_nothing_to_training() -> None:
     for question in QUESTIONS[:1000]:
         sides = [side(question, share / 20) for share in range(1, 20)]
-        assert sorted(sides, key="train held_out".split().index) == sides
+        assert sorted(sides, key=["train", "held_out"].index) == sides
 
 
 # --- Duplicates ---------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ OTHERS = [
     "Nora reads 30 pages a day. Her book has 450 pages. How many days does she need to finish it?",
     "Sam buys 7 pencils at 1 dollar each and pays with a 10 dollar note. How much change does he "
     "get?",
-    "A farmer has 20 cows. Each cow gives 25 litres of milk a day. How much milk is that in a week?",
+    "A farmer has 20 cows. Each cow gives 25 litres of milk a day. How much milk is that a week?",
     "Lena swims 40 lengths of a pool that is 25 metres long. How many metres does she swim?",
 ]
 HELD_OUT = HeldOut((str(number), text) for number, text in enumerate(PROBLEMS))
@@ -119,8 +119,11 @@ def test_an_item_too_short_for_n_grams_is_found_when_it_is_the_text() -> None:
     assert held_out.find("What is 17 - 25?") is None
 
 
+COLOURS = ["red", "green", "blue", "white"]
+
+
 def test_items_of_the_same_words_in_another_order_are_told_apart() -> None:
-    orders = [" ".join(order) for order in itertools.permutations("red green blue white".split())]
+    orders = [" ".join(order) for order in itertools.permutations(COLOURS)]
     held_out = HeldOut((order, order) for order in orders[:20])
     assert held_out.find(orders[3]) is not None
     assert held_out.find(orders[23]) is None
