@@ -17,6 +17,7 @@ from pipelines.store.connection import connect, transaction
 from pipelines.store.writer import Writer
 from teachers.engine import Engine, EngineSettings
 from teachers.errors import PreceptorError
+from teachers.files import sha256_of
 from teachers.progress import Progress
 from teachers.records import content_id
 from teachers.weights import Weights, prepare
@@ -41,7 +42,8 @@ class Context:
         self.recipe, self.home, self.progress, self.number = recipe, home, progress, number
         self.base = prepare(recipe.student.weights, home.root, progress)
         self.round_id = content_id(
-            "round", [recipe.model_dump(mode="json"), self.base.fingerprint, number]
+            "round",
+            [recipe.model_dump(mode="json"), self.base.fingerprint, number, _read(recipe)],
         )
         self._engine: Engine | None = None
         self._engine_base = ""
@@ -112,6 +114,12 @@ class Context:
                 "Another process is running this round.", hint="preceptor status shows how far."
             ) from held
         return lock
+
+
+def _read(recipe: Recipe) -> list[str]:
+    """What the recipe's files hold: a changed file makes another round."""
+    paths = [file.path for file in recipe.supply.files]
+    return [sha256_of(path) if path.is_file() else "" for path in paths]
 
 
 async def together(work: Callable[[], Coroutine[Any, Any, None]], many: int) -> None:

@@ -222,7 +222,8 @@ def chat(
     address = url or (server.url if server else None)
     if address is None:
         raise ConfigError("Nothing is being served.", hint="preceptor serve --background")
-    token = os.environ.get(serving.TOKEN_VARIABLE)
+    # Our token is for our own gateway; nobody else gets to see it.
+    token = None if url else os.environ.get(serving.TOKEN_VARIABLE)
     turns: list[Turn] = []
     while asked := message or typer.prompt("you", default="", show_default=False):
         turns.append({"role": "user", "content": asked})

@@ -171,13 +171,13 @@ def test_files_are_looked_for_beside_the_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = ["data/a.jsonl", "../b.jsonl", "/tmp/c.jsonl", "~/d.jsonl"]
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", str(tmp_path / "somebody"))
     monkeypatch.chdir("/")
     recipe = load(write(tmp_path, changed(supply={"files": [{"path": path} for path in paths]})))
     assert [str(file.path) for file in recipe.supply.files] == [
         f"{tmp_path}/data/a.jsonl",
         f"{tmp_path}/../b.jsonl",
         "/tmp/c.jsonl",
-        "/home/somebody/d.jsonl",
+        f"{tmp_path}/somebody/d.jsonl",
     ]
     assert recipe.supply.tasks == ["a", "b", "c", "d"]

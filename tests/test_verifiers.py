@@ -17,6 +17,8 @@ from teachers.errors import VerifierError
 from teachers.prompting import tasks
 from teachers.records import Prompt, Sample
 
+# More processor time than a worker takes to start.
+START_CPU_S = 2.0
 HANGS = "Answer: 5^(5^(5^(5^5)))"
 
 
@@ -204,9 +206,13 @@ def test_a_worker_that_is_killed_is_replaced_and_its_job_done_again() -> None:
 def test_a_job_whose_workers_all_die_is_an_error() -> None:
     async def use(pool: Pool) -> None:
         asked = asyncio.create_task(ask(pool, HANGS))
-        for _ in range(TRIES):
-            await asyncio.sleep(2.0)  # until it has started and is at work
-            workers()[0].kill()
+        killed: set[int] = set()
+        while len(killed) < TRIES:
+            await asyncio.sleep(0.05)
+            for worker in workers():
+                if worker.pid not in killed and worker.cpu_times().user > START_CPU_S:
+                    worker.kill()
+                    killed.add(worker.pid)
         assert (await asked).state == "error"
         assert (await ask(pool, "Answer: 19")).state == "verified"
 

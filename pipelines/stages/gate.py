@@ -66,12 +66,16 @@ async def _measure(
 
 async def _serving(context: Context, checkpoint: Checkpoint | None) -> Source:
     """The engine, proven to answer from the checkpoint, or from the base."""
-    engine = await context.engine(context.base)
     if checkpoint is None:
+        engine = await context.engine(context.base)
         await engine.load(context.base)
-    else:
-        probe = Probe.read(train.probe_path(checkpoint))
-        await engine.load(_merged(checkpoint), probe)
+        return engine
+    probe = Probe.read(train.probe_path(checkpoint))
+    if context.base.fingerprint not in probe.logprobs:
+        # A champion of another base may have another shape: no swap, a server of its own.
+        return await context.engine(_merged(checkpoint))
+    engine = await context.engine(context.base)
+    await engine.load(_merged(checkpoint), probe)
     return engine
 
 

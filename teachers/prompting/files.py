@@ -49,7 +49,7 @@ def read(
             empty = False
             try:
                 yield _prompt(json.loads(line), task, question, answer, verifier)
-            except (ValueError, TypeError) as wrong:
+            except (ValueError, TypeError, RecursionError) as wrong:
                 yield BadLine(path, number, str(wrong) or "not JSON")
     if empty:
         raise ConfigError(
@@ -63,6 +63,7 @@ def _prompt(row: Any, task: str, question: str, answer: str, verifier: str) -> P
     for field in (question, answer):
         if not isinstance(row.get(field), str | int | float) or not str(row[field]).strip():
             raise TypeError(f"no {field!r} in it")
+        str(row[field]).encode()  # half a surrogate pair is no text, and nobody could store it
     worked, mark, final = str(row[answer]).rpartition(_GSM8K_MARK)
     return Prompt(
         task=task,
