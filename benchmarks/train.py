@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 from benchmarks.verdict import conclude, show, skip
 from pipelines.home import Home
-from pipelines.store.checkpoints import Metric
 from pipelines.training.job import RunFolder, SftJob
+from pipelines.training.journal import Metric
 from pipelines.training.run import train
 from teachers.errors import WeightsError
 from teachers.progress import Silent

@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.store.checkpoints import Metric
 from pipelines.training.child import as_child
 from pipelines.training.job import DONE, FULL, LOCKED, REFUSED, Result, RunFolder, SftJob
-from pipelines.training.journal import Journal, Phase, Reader
+from pipelines.training.journal import Journal, Metric, Phase, Reader
 from pipelines.training.resume import last_sealed, seal
 from pipelines.training.run import train
 from teachers.errors import TrainingError

@@ -6,9 +6,10 @@ from typing import Any
 from pipelines.context import Context
 from pipelines.stages import build
 from pipelines.store import checkpoints, datasets, rounds
-from pipelines.store.checkpoints import Checkpoint, Metric
+from pipelines.store.checkpoints import Checkpoint
 from pipelines.store.connection import transaction
 from pipelines.training.job import Result, SftJob
+from pipelines.training.journal import Metric
 from pipelines.training.run import train
 from teachers.engine import has_nvidia
 from teachers.errors import TrainingError

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from sqlite_utils import Database
 
 from pipelines.store.connection import now
+from pipelines.training.journal import Metric
 from teachers.errors import ConfigError
 
 CHAMPION = "champion"
@@ -24,12 +25,6 @@ class Checkpoint(NamedTuple):
     merged: Path
     weights: str
     """Fingerprint of the merged copy."""
-
-
-class Metric(NamedTuple):
-    step: int
-    name: str
-    value: float
 
 
 def open_training(

@@ -18,9 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipelines.store.checkpoints import Metric
 from pipelines.training.job import DONE, FULL, LOCKED, REFUSED, Result, RunFolder, SftJob
-from pipelines.training.journal import Journal, Reader
+from pipelines.training.journal import Journal, Metric, Reader
 from pipelines.training.resume import last_sealed, step_of
 from teachers.errors import PreceptorError
 from teachers.files import sha256_of, write_whole

@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from pipelines.store.checkpoints import Metric
+
+class Metric(NamedTuple):
+    """One figure of training."""
+
+    step: int
+    """Optimizer step, from 1; 0 is before training."""
+    name: str
+    value: float
 
 
 class Phase(NamedTuple):

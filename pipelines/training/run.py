@@ -12,9 +12,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelines.store.checkpoints import Metric
 from pipelines.training.job import FULL, LOCKED, REFUSED, Result, RunFolder, SftJob
-from pipelines.training.journal import Phase, Reader
+from pipelines.training.journal import Metric, Phase, Reader
 from teachers.engine import tail
 from teachers.errors import TrainingError
 from teachers.files import write_whole
