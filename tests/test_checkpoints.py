@@ -9,7 +9,6 @@ from sqlite_utils import Database
 from pipelines.store.checkpoints import (
     CHAMPION,
     Checkpoint,
-    Metric,
     add_checkpoint,
     add_metrics,
     add_promotion,
@@ -24,6 +23,7 @@ from pipelines.store.checkpoints import (
 from pipelines.store.connection import connect
 from pipelines.store.datasets import StoredDataset, add_dataset, dataset
 from pipelines.store.rounds import open_round
+from pipelines.training.journal import Metric
 from teachers.errors import ConfigError
 
 
