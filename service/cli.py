@@ -80,7 +80,7 @@ def run(
     else:
         _show_outcome(console, outcome)
     if serve:
-        _leave_serving(console, home, port, outcome)
+        _leave_serving(console, home, port, outcome, loaded.student.instruction)
 
 
 @app.command()
@@ -338,7 +338,9 @@ def _show_outcome(console: "Console", outcome: "Outcome") -> None:
     console.print(f"picture: {decided['picture']}", soft_wrap=True)
 
 
-def _leave_serving(console: "Console", home: "Home", port: int, outcome: "Outcome") -> None:
+def _leave_serving(
+    console: "Console", home: "Home", port: int, outcome: "Outcome", instruction: str
+) -> None:
     from service import serving
     from service.progress import Shown
     from service.status import next_steps
@@ -348,7 +350,7 @@ def _leave_serving(console: "Console", home: "Home", port: int, outcome: "Outcom
         return
     server = serving.serve_in_background(home, "127.0.0.1", port, Shown(console))
     console.print()
-    console.print(next_steps(home, server, outcome), soft_wrap=True, highlight=False)
+    console.print(next_steps(home, server, outcome, instruction), soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Where everything stands, in one look."""
 
 import json
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -56,20 +57,25 @@ def show(console: Console, found: dict[str, Any]) -> None:
     console.print(table(["round", "recipe", "state", "stages", "note"], rows))
 
 
-def next_steps(home: Home, server: Server, outcome: Outcome) -> str:
-    """Three things to try after a round."""
-    question = query(
-        home.store, "select question from prompts where split = 'held_out' limit 1"
-    ).rows[0][0]
+def next_steps(home: Home, server: Server, outcome: Outcome, instruction: str) -> str:
+    """Three things to try after a round.
+
+    Args:
+        instruction: what the student was trained to find after a question.
+    """
+    command = sys.argv[0]
+    held_out = "select question from prompts where split = 'held_out' limit 1"
+    question = f"{query(home.store, held_out).rows[0][0]}\n{instruction}".strip()
     checkpoint = outcome.reports["gate"]["checkpoint"][:12]
-    asked = {"model": "champion", "messages": [{"role": "user", "content": question}]}
+    message = {"role": "user", "content": question}
+    asked = {"model": "champion", "messages": [message], "temperature": 0}
     body = json.dumps(asked).replace("'", "'\\''")  # inside single quotes of a shell
     return (
         f"The promoted student answers at {server.url}. Three things to try:\n"
         f"  1. ask it:       curl {server.url}/chat/completions -H 'Content-Type: application/json'"
         f" -d '{body}'\n"
-        f"                   or: preceptor chat\n"
-        f'  2. look closer:  preceptor query "select state, count(*) from verdicts group by state"'
-        f"   and: preceptor show {checkpoint}\n"
-        f"  3. change it:    preceptor init recipe.yaml, edit the tasks, preceptor run recipe.yaml"
+        f"                   or: {command} chat\n"
+        f'  2. look closer:  {command} query "select state, count(*) from verdicts group by state"'
+        f"   and: {command} show {checkpoint}\n"
+        f"  3. change it:    {command} init recipe.yaml, edit it, {command} run recipe.yaml"
     )
