@@ -38,8 +38,11 @@ from tests.tiny import tiny_model
 
 ENGINE_BAR, CLIENT_BAR = 0.97, 0.8
 PAIRS = 4
-ENGINE_CALLS, ENGINE_TOKENS, ENGINE_CONCURRENCY = 128, 48, 32
-CLIENT_CALLS, CLIENT_CONCURRENCY, CLIENT_DELAY_MS = 2000, 32, 20.0
+# Short answers would measure how requests start and end, not how a server generates.
+LONG = "Explain in many sentences, step by step, how one works this out by hand."
+ENGINE_CALLS, ENGINE_TOKENS = 96, 64
+CLIENT_CALLS, CLIENT_DELAY_MS = 2000, 20.0
+CONCURRENCY = 32
 
 
 class Pass(NamedTuple):
@@ -50,11 +53,11 @@ class Pass(NamedTuple):
     tokens: int
 
 
-Path_ = Callable[[], Awaitable[Pass]]
+OnePass = Callable[[], Awaitable[Pass]]
 
 
 def calls(weights: str, count: int, max_tokens: int) -> list[Asked]:
-    """Different arithmetic questions, greedy."""
+    """Different questions that want long answers, greedy."""
     config = {"min_terms": 2, "max_terms": 4, "min_digits": 2, "max_digits": 3}
     prompts = generate("chain_sum", config, seed=5)
     sampling = Sampling(n=1, temperature=0.0, max_tokens=max_tokens)
@@ -62,7 +65,7 @@ def calls(weights: str, count: int, max_tokens: int) -> list[Asked]:
         Asked(
             Call(
                 weights=weights,
-                messages=(Message(role="user", content=prompt.question),),
+                messages=(Message(role="user", content=f"{LONG}\n{prompt.question}"),),
                 sampling=sampling,
             ),
             prompt.id,
@@ -79,8 +82,7 @@ async def ours(url: str, key: str, model: str, wanted: Sequence[Asked], base: Pa
         student=Student(weights=str(base)),
         supply=Supply(generators=(Generator(generator="chain_sum"),)),
     )
-    concurrency = CLIENT_CONCURRENCY
-    endpoint = Endpoint(url=url, model=model, concurrency=concurrency)
+    endpoint = Endpoint(url=url, model=model, concurrency=CONCURRENCY)
     with tempfile.TemporaryDirectory() as folder:
         async with Context(recipe, Home(Path(folder)), Silent()) as context:
             async with Client(endpoint, key=key) as client:
@@ -115,15 +117,15 @@ async def bare(url: str, key: str, model: str, wanted: Sequence[Asked]) -> Pass:
             tokens += answer["usage"]["completion_tokens"]
 
     headers = {"Authorization": f"Bearer {key}"}
-    limits = httpx.Limits(max_connections=CLIENT_CONCURRENCY)
+    limits = httpx.Limits(max_connections=CONCURRENCY)
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=300, limits=limits) as http:
         began = time.monotonic()
-        await asyncio.gather(*(worker(http) for _ in range(CLIENT_CONCURRENCY)))
+        await asyncio.gather(*(worker(http) for _ in range(CONCURRENCY)))
         return Pass(time.monotonic() - began, len(texts), tokens)
 
 
 async def interleaved(
-    name: str, our_path: Path_, bare_path: Path_, before: Callable[[], Awaitable[object]]
+    name: str, our_path: OnePass, bare_path: OnePass, before: Callable[[], Awaitable[object]]
 ) -> list[tuple[Pass, Pass]]:
     """Pairs of passes, after one of each that is not counted."""
     pairs: list[tuple[Pass, Pass]] = []
