@@ -50,7 +50,7 @@ class Aim(NamedTuple):
 
     stage: str
     share: float
-    """How far into the stage: of its calls, or of its seconds in the undisturbed run."""
+    """How far into the stage: of its calls, or (start, train) of some seconds."""
     trainer_too: bool = False
 
 
@@ -63,7 +63,6 @@ class Kill(NamedTuple):
     """Every call that was done, by id, and a digest of its answers."""
     at: float
     engine_gone_s: float
-    trainer_lived: bool
     resumed_s: float | None
     """From the next start to the first call that reached the server; None if none was left."""
 
@@ -107,9 +106,10 @@ class Bench:
         rows = self.ask("select name from stages where state = 'running'")
         return str(rows[0][0]) if rows else ""
 
-    def count(self, state: str, purpose: str) -> int:
+    def count(self, state: str, purpose: str, since: float = 0.0) -> int:
         rows = self.ask(
             f"select count(*) from calls where state = '{state}' and purpose like '{purpose}%'"
+            f" and sent_at >= {since}"
         )
         return int(str(rows[0][0])) if rows else 0
 
@@ -179,7 +179,7 @@ class Bench:
 def aims(rng: random.Random) -> list[Aim]:
     """Ten moments: five with the teacher's calls in flight, two in training, two in the gate, and
     one between start and first call."""
-    sampling = sorted(rng.uniform(0.02, 0.95) for _ in range(5))
+    sampling = [(part + rng.uniform(0.1, 0.9)) / 5 for part in range(5)]
     training = sorted(rng.uniform(0.2, 0.9) for _ in range(2))
     gate = sorted(rng.uniform(0.05, 0.9) for _ in range(2))
     return [
@@ -191,7 +191,7 @@ def aims(rng: random.Random) -> list[Aim]:
     ]
 
 
-def reached(bench: Bench, aim: Aim) -> Callable[[], bool]:
+def reached(bench: Bench, aim: Aim, started: float) -> Callable[[], bool]:
     """Whether the moment has come."""
     began: list[float] = []
 
@@ -213,16 +213,17 @@ def reached(bench: Bench, aim: Aim) -> Callable[[], bool]:
         "gate": ("eval", 3 * HELD_OUT_PROMPTS),
     }[aim.stage]
     return lambda: (
-        bench.count("done", purpose) >= aim.share * total and bench.count("sent", purpose) > 0
+        bench.count("done", purpose) >= aim.share * total
+        and bench.count("sent", purpose, started) > 0
     )
 
 
 def kill_at(bench: Bench, aim: Aim) -> Kill | None:
     """Run until the aim is reached, kill, and watch; None if the round ended before."""
     arrived_before = len(bench.events("arrived"))
-    process = bench.start()
     started = time.time()
-    come = reached(bench, aim)
+    process = bench.start()
+    come = reached(bench, aim, started)
     while not come():
         if process.poll() is not None:
             return None
@@ -239,7 +240,7 @@ def kill_at(bench: Bench, aim: Aim) -> Kill | None:
             break
         time.sleep(0.02)
     gone = time.monotonic() - began
-    in_flight = int(str(bench.ask("select count(*) from calls where state = 'sent'")[0][0]))
+    in_flight = bench.count("sent", "", started)
     resumed = [when for when, _ in bench.events("arrived")[arrived_before:] if when >= started]
     return Kill(
         where + (" (trainer too)" if aim.trainer_too else ""),
@@ -247,7 +248,6 @@ def kill_at(bench: Bench, aim: Aim) -> Kill | None:
         bench.committed(),
         at,
         gone,
-        bool(bench.processes("pipelines.training.sft")),
         resumed[0] - started if resumed else None,
     )
 

@@ -8,7 +8,7 @@ from pipelines.context import Context, together
 from pipelines.store import calls
 from pipelines.store.calls import Asked
 from teachers.client import Client
-from teachers.errors import BadAnswer, CallUncertain, EndpointBusy, EndpointError
+from teachers.errors import BadAnswer, CallUncertain, CallUnfit, EndpointBusy, EndpointError
 from teachers.progress import step
 
 # A call is made again by itself this often when its answer was lost or unusable.
@@ -44,18 +44,18 @@ class Remote:
 async def ask(context: Context, source: Source, wanted: Sequence[Asked], what: str) -> int:
     """Make the calls that are not done yet; returns how many were made.
 
-    Every answer is on disk before the next call takes its place. What cannot be answered after a
-    few tries stays a row in state `failed` or `uncertain`, and is asked again by the next run.
+    Every answer is on disk before the next call takes its place. What is refused or cannot be
+    answered after a few tries stays a row in state `failed` or `uncertain`.
 
     Raises:
-        EndpointError: the endpoint refuses, or cannot be reached.
+        EndpointError: the endpoint refuses everything, cannot be reached, or answers nonsense only.
     """
     done = calls.done_calls(context.db, [asked.call.id for asked in wanted])
     todo = [asked for asked in wanted if asked.call.id not in done]
     if not todo:
         return 0
     queue = iter(todo)
-    meter = _Meter(context, len(wanted), len(done))
+    meter = _Meter(context, len(done))
     with step(context.progress, what, len(wanted)):
         many = min(source.client.endpoint.concurrency, len(todo))
         await together(lambda: _worker(context, source, queue, meter), many)
@@ -65,9 +65,14 @@ async def ask(context: Context, source: Source, wanted: Sequence[Asked], what: s
 class _Meter:
     """Counts finished calls and the speed of their answers."""
 
-    def __init__(self, context: Context, total: int, done: int) -> None:
+    def __init__(self, context: Context, done: int) -> None:
         self._progress, self._done, self._tokens = context.progress, done, 0
         self._began = time.monotonic()
+
+    @property
+    def nothing(self) -> bool:
+        """Whether not one call was ever answered: then it is not the question's fault."""
+        return self._done == 0
 
     def add(self, tokens: int) -> None:
         self._done += 1
@@ -81,8 +86,15 @@ async def _worker(context: Context, source: Source, queue: Iterator[Asked], mete
         for attempt in range(1, TRIES + 1):
             try:
                 tokens = await _once(context, source, asked)
+            except CallUnfit as unfit:
+                if meter.nothing:
+                    raise
+                context.progress.say(f"left out: {unfit.message}")
+                break
             except BadAnswer as useless:
                 context.progress.say(f"unusable answer: {useless.message}")
+                if attempt == TRIES and meter.nothing:
+                    raise
             except (CallUncertain, EndpointBusy):
                 await source.ensure()
                 if attempt == TRIES:

@@ -26,7 +26,7 @@ VERIFIER_PROCESSES = 2
 
 
 class Context:
-    """One round's workbench. Entering it takes the round's lock; leaving it stops what it started.
+    """One round's workbench. Entering it takes the home's lock; leaving it stops what it started.
 
     Args:
         recipe: what the round is.
@@ -35,7 +35,7 @@ class Context:
         number: which round of this recipe.
 
     Raises:
-        PreceptorError: another process works on this very round.
+        PreceptorError: another process is running a round in this home.
     """
 
     def __init__(self, recipe: Recipe, home: Home, progress: Progress, number: int = 1) -> None:
@@ -106,12 +106,14 @@ class Context:
     def _take_lock(self) -> FileLock:
         folder = self.home.root / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{self.round_id[:16]}.lock")
+        # One round at a time: two of them can share calls, and would make them twice.
+        lock = FileLock(folder / "round.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout as held:
             raise PreceptorError(
-                "Another process is running this round.", hint="preceptor status shows how far."
+                "Another process is running a round in this home.",
+                hint="preceptor status shows how far.",
             ) from held
         return lock
 

@@ -108,7 +108,7 @@ class Teacher(Section):
 
     weights: str | None = None
     """A model as in `student.weights`; the student's base itself if not given."""
-    url: str | None = None
+    url: str | None = Field(default=None, pattern=r"^https?://[^/]")
     """An OpenAI-compatible endpoint to ask instead of an engine of ours."""
     model: str | None = None
     """The endpoint's name of the model."""

@@ -16,11 +16,12 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from service.champion import Champion
 
 MAX_BODY_BYTES = 1024 * 1024
+STALLED_S = 60.0
 
 
 class ChatMessage(BaseModel):
@@ -168,8 +169,13 @@ class _Relay(StreamingResponse):
         self._answer, self._leave = answer, champion.leave
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def patiently(message: Message) -> None:
+            # A caller who stops reading must not hold up a change of the champion for ever.
+            async with asyncio.timeout(STALLED_S):
+                await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, patiently)
         finally:
             self._leave()
             # Also when the caller hung up: closing makes the engine stop generating.

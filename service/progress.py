@@ -17,24 +17,32 @@ class Shown:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._step: _Live | _Logged | None = None
+        self._steps: list[_Step] = []
+        self._shown: _Live | _Logged | None = None
 
     def begin(self, what: str, total: float | None = None) -> None:
-        kind = _Live if self._console.is_terminal else _Logged
-        self._step = kind(self._console, _Step(what, total))
+        self._steps.append(_Step(what, total))
+        self._show()
 
     def update(self, done: float, note: str = "") -> None:
-        if self._step is not None:
-            self._step.moved(done, note)
+        if self._shown is not None:
+            self._shown.moved(done, note)
 
     def end(self, note: str = "") -> None:
-        if self._step is not None:
-            self._step.close()
-            self.say(self._step.step.summary(note or "done"))
-            self._step = None
+        if self._steps:
+            ended = self._steps.pop()
+            self._show()
+            self.say(ended.summary(note or "done"))
 
     def say(self, text: str) -> None:
         self._console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
+
+    def _show(self) -> None:
+        """Show the innermost step: a server that is started again interrupts what waits for it."""
+        if self._shown is not None:
+            self._shown.close()
+        kind = _Live if self._console.is_terminal else _Logged
+        self._shown = kind(self._console, self._steps[-1]) if self._steps else None
 
 
 class _Step:
@@ -82,7 +90,9 @@ class _Live:
             console=console,
             transient=True,
         )
-        self._task: TaskID = self._bar.add_task(step.what, total=step.total, note="")
+        self._task: TaskID = self._bar.add_task(
+            step.what, total=step.total, completed=int(step.done), note=""
+        )
         self._bar.start()
 
     def moved(self, done: float, note: str) -> None:

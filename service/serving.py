@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock, Timeout
+
 from pipelines.home import Home
 from teachers.engine import EngineSettings, tail
 from teachers.errors import ConfigError, PreceptorError
@@ -61,7 +63,13 @@ def serve(
     """
     token = _token(host)
     _refuse_taken(home, host, port)
-    asyncio.run(_serve(home, host, port, token, progress, settings))
+    place = home.root / "locks" / "serve.lock"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(place, timeout=0):
+            asyncio.run(_serve(home, host, port, token, progress, settings))
+    except Timeout as held:
+        raise ConfigError("Another process is about to serve this home.") from held
 
 
 async def _serve(

@@ -9,7 +9,14 @@ from typing import Any, NamedTuple, TypeVar
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from teachers.errors import BadAnswer, CallRefused, CallUncertain, ConfigError, EndpointBusy
+from teachers.errors import (
+    BadAnswer,
+    CallRefused,
+    CallUncertain,
+    CallUnfit,
+    ConfigError,
+    EndpointBusy,
+)
 from teachers.limit import AdaptiveLimit
 from teachers.reasoning import split_thinking
 from teachers.records import Call, Sample
@@ -18,6 +25,8 @@ from teachers.wire import WireChoice, WireCompletion, WireModels
 
 # Turned away before any work was done, so sending again cannot pay twice.
 BUSY = {429, 503}
+# About the request itself, not about who asks: too long, a parameter out of range.
+UNFIT = {400, 413, 422}
 MAX_BODY_BYTES = 16 * 1024 * 1024
 # A server may ask for a pause; nobody may ask for an hour.
 MAX_RETRY_AFTER_S = 30.0
@@ -123,7 +132,8 @@ class Client:
 
         Raises:
             EndpointBusy: turned away or unreachable through every retry; nothing was done.
-            CallRefused: the endpoint will not do it (wrong model, key or parameters).
+            CallUnfit: the endpoint refuses this very request, a too long one for example.
+            CallRefused: the endpoint will not do any (wrong model or key).
             CallUncertain: it was sent, and no whole answer came back.
             BadAnswer: the answer is not a chat completion, or has too few choices.
         """
@@ -229,6 +239,8 @@ class Client:
             return _TurnedAway(f"is busy ({response.status_code})", _retry_after(response))
         if response.status_code >= 500:
             raise CallUncertain(f"{self.endpoint.url} failed: {_explain(response, content)}")
+        if response.status_code in UNFIT:
+            raise CallUnfit(f"{self.endpoint.url} refused it: {_explain(response, content)}")
         if response.status_code != 200:
             raise CallRefused(
                 f"{self.endpoint.url} refused the request: {_explain(response, content)}",

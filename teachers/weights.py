@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock
+
 from teachers.errors import WeightsError
 from teachers.files import sha256_of, whole_folder, write_whole
 from teachers.progress import Progress, Silent, step
@@ -172,6 +174,14 @@ def _packaged(name: str) -> Path:
 def _converted(gguf: Path, home: Path, progress: Progress) -> Weights:
     """Open a GGUF file once and keep it as bf16 safetensors."""
     target = home / "weights" / f"{gguf.stem}-{sha256_of(gguf)[:12]}"
+    locks = home / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / f"{target.name}.lock"):
+        _convert(gguf, target, progress)
+    return checked(target)
+
+
+def _convert(gguf: Path, target: Path, progress: Progress) -> None:
     if not target.is_dir():
         with step(progress, f"convert {gguf.name} (about 20 s)"), whole_folder(target) as partial:
             child = subprocess.run(
@@ -185,14 +195,13 @@ def _converted(gguf: Path, home: Path, progress: Progress) -> Weights:
                     f"{gguf} could not be opened: {_last_line(child.stderr)}",
                     hint="Only GGUF files of architectures that transformers reads can be used.",
                 )
-    return checked(target)
 
 
 def _from_hub(name: str, progress: Progress) -> Path:
+    os.environ.update(QUIET)  # before the import, which reads it
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    os.environ.update(QUIET)
     offline = os.environ.get("HF_HUB_OFFLINE") == "1"
     try:
         with step(progress, f"fetch {name}" if not offline else f"look for {name} in the cache"):

@@ -1,15 +1,14 @@
 """From measurements to promote or keep, with every reason said."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from judges.records import Parser
 from pipelines.gates.evaluation import Evaluation
 from pipelines.gates.statistics import Paired, Share, mcnemar, share
 from pipelines.recipe import Gate
 
-Parser = Literal["strict", "lenient"]
 PARSERS: tuple[Parser, Parser] = ("strict", "lenient")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from judges.records import VerificationState
+from judges.records import Parser, VerificationState
 from pipelines.ask import Source, ask
 from pipelines.check import Answered, check
 from pipelines.context import Context
@@ -13,6 +13,8 @@ from pipelines.store.connection import transaction
 from teachers.records import Call, Prompt, Sampling, content_id
 
 Prompting = Literal["zero-shot", "few-shot"]
+# An answer that cannot be found in the text is a wrong one; a check that broke is none at all.
+COUNTED: frozenset[VerificationState] = frozenset({"verified", "refuted", "unparsed"})
 
 
 class Evaluation(NamedTuple):
@@ -22,9 +24,20 @@ class Evaluation(NamedTuple):
     strict: tuple[VerificationState, ...]
     lenient: tuple[VerificationState, ...]
 
-    def right(self, parser: Literal["strict", "lenient"]) -> list[bool]:
+    def right(self, parser: Parser) -> list[bool]:
         states = self.strict if parser == "strict" else self.lenient
         return [state == "verified" for state in states]
+
+    def undecided(self) -> set[str]:
+        """Prompts whose check failed or did not apply: that says nothing about the model."""
+        states = zip(self.prompts, self.strict, self.lenient, strict=True)
+        return {prompt.id for prompt, *both in states if not COUNTED.issuperset(both)}
+
+    def without(self, left_out: set[str]) -> "Evaluation":
+        """The same, of the other prompts alone."""
+        rows = zip(self.prompts, self.strict, self.lenient, strict=True)
+        kept = [row for row in rows if row[0].id not in left_out]
+        return Evaluation(*(tuple(column) for column in zip(*kept, strict=True)))
 
 
 class Subject(NamedTuple):

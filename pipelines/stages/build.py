@@ -79,10 +79,10 @@ def _held_out_texts(context: Context) -> Iterator[tuple[str, str]]:
     """Every held-out question of the whole store's round, and its answer where that is a text."""
     for prompt, split in calls.prompts_of(context.db, context.round_id):
         if split == "held_out":
-            yield prompt.id, prompt.question
+            yield f"{prompt.id} (question)", prompt.question
             for text in (prompt.reference or "", str(prompt.entry.get("working", ""))):
                 if len(words(text)) >= MIN_ANSWER_WORDS:
-                    yield prompt.id, text
+                    yield f"{prompt.id} (answer)", text
 
 
 # A shorter answer ("42") has no identity: half of all texts would hold it.

@@ -8,14 +8,13 @@ from pipelines.gates.decision import BASE, FEW_SHOT, STUDENT, decide
 from pipelines.gates.evaluation import Evaluation, Subject, calls_for, evaluate
 from pipelines.stages import train
 from pipelines.store import calls, checkpoints, rounds
-from pipelines.store.checkpoints import Checkpoint
+from pipelines.store.checkpoints import CHAMPION, Checkpoint
 from teachers.errors import RoundStopped
 from teachers.records import Prompt
 from teachers.sync import Probe
 from teachers.weights import Weights, checked
 
 NAME = "gate"
-CHAMPION = "champion"
 
 
 async def run(context: Context) -> dict[str, Any]:
@@ -39,8 +38,21 @@ async def run(context: Context) -> dict[str, Any]:
     subject = Subject(candidate.weights, "zero-shot", candidate.id)
     student = await _measure(context, subject, prompts, candidate, STUDENT)
     incumbent = CHAMPION if champion else BASE
-    decision = decide(student, measured, incumbent, context.recipe.gate)
-    return {"checkpoint": candidate.id, "incumbent": incumbent, **decision.model_dump(mode="json")}
+    undecided = student.undecided().union(*(one.undecided() for one in measured.values()))
+    if len(prompts) - len(undecided) < context.recipe.gate.min_items:
+        raise RoundStopped(
+            f"The checks of {len(undecided)} held-out answers failed, which leaves too few.",
+            hint="Run the same command again: only those are checked.",
+        )
+    others = {name: one.without(undecided) for name, one in measured.items()}
+    decision = decide(student.without(undecided), others, incumbent, context.recipe.gate)
+    return {
+        "checkpoint": candidate.id,
+        "incumbent": incumbent,
+        "incumbent_id": champion.id if champion else None,
+        "left_out": len(undecided),
+        **decision.model_dump(mode="json"),
+    }
 
 
 async def _measure(
@@ -59,7 +71,8 @@ async def _measure(
     if len(evaluation.prompts) < len(prompts):
         raise RoundStopped(
             f"{len(prompts) - len(evaluation.prompts)} held-out prompts got no answer from {name}.",
-            hint="Run the same command again: only those are asked.",
+            hint="preceptor query \"select error, count(*) from calls where state = 'failed'"
+            ' group by 1" says why; the same command asks those again.',
         )
     return evaluation
 
@@ -84,7 +97,7 @@ def _merged(checkpoint: Checkpoint) -> Weights:
     if weights.fingerprint != checkpoint.weights:
         raise RoundStopped(
             f"{checkpoint.merged} is not what was trained: its files have changed.",
-            hint="Remove the run's folder and run the same command: it is trained again.",
+            hint="Put its files back, or change train.seed: that trains a new one.",
         )
     return weights
 

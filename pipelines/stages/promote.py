@@ -23,16 +23,25 @@ async def run(context: Context) -> dict[str, Any]:
     picture = context.home.reports / f"{context.recipe.name}-{context.round_id[:12]}.png"
     loss = checkpoints.metrics_of(context.db, str(training["training_run"]), "loss")
     draw(report, loss, picture)
+    promotion_id = content_id("promotion", [context.round_id, checkpoint_id])
     with transaction(context.db) as db:
+        promoted, reason = _still_holds(report, checkpoints.champion_id(db))
         new = checkpoints.add_promotion(
             db,
-            content_id("promotion", [context.round_id, checkpoint_id]),
+            promotion_id,
             context.round_id,
             checkpoint_id,
-            "promoted" if report["promoted"] else "kept",
-            report["reason"],
+            "promoted" if promoted else "kept",
+            reason,
             report,
         )
-        if new and report["promoted"]:
+        if new and promoted:
             checkpoints.move_alias(db, CHAMPION, checkpoint_id, f"gate of {context.recipe.name}")
-    return {"promoted": report["promoted"], "reason": report["reason"], "picture": str(picture)}
+    return {"promoted": promoted, "reason": reason, "picture": str(picture)}
+
+
+def _still_holds(report: dict[str, Any], champion: str | None) -> tuple[bool, str]:
+    """The gate's decision, unless somebody moved the champion after it was measured against."""
+    if report["promoted"] and champion not in (report["incumbent_id"], report["checkpoint"]):
+        return False, "the champion has changed since it was held against the gate's"
+    return report["promoted"], report["reason"]

@@ -13,6 +13,7 @@ from pipelines.training.journal import Metric
 from pipelines.training.run import train
 from teachers.engine import has_nvidia
 from teachers.errors import TrainingError
+from teachers.files import sha256_of
 from teachers.records import content_id
 
 NAME = "train"
@@ -67,6 +68,8 @@ def _dataset_id(context: Context) -> str:
 
 def _job(context: Context, dataset_id: str) -> SftJob:
     dataset = datasets.dataset(context.db, dataset_id)
+    if not dataset.path.is_file() or sha256_of(dataset.path) != dataset.sha256:
+        raise TrainingError(f"{dataset.path} is not the dataset that was frozen.")
     return SftJob(
         base=context.base.path,
         base_weights=context.base.fingerprint,

@@ -171,20 +171,27 @@ def samples_of(db: Database, call_ids: Sequence[str]) -> dict[str, list[Sample]]
 
 
 def add_verdict(db: Database, verdict: Verdict) -> None:
-    """Store a verdict; the same one twice is one row."""
+    """Store a verdict; a later try at the same one takes its place."""
     db.execute(
-        "insert or ignore into verdicts values (?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert or replace into verdicts values (?, ?, ?, ?, ?, ?, ?, ?)",
         (verdict.id, verdict.sample_id, verdict.verifier, verdict.parser, verdict.state)
         + (verdict.answer, verdict.reason, now()),
     )
 
 
 def verdict_states(db: Database, ids: Sequence[str]) -> dict[str, VerificationState]:
-    """The states of those verdicts that are stored, by id."""
+    """The states of those verdicts that are stored, by id.
+
+    A check that timed out or broke says nothing for ever: it is left out, so it is tried again.
+    """
     found: dict[str, VerificationState] = {}
     for some in _chunks(ids):
         found.update(
-            db.execute(f"select id, state from verdicts where id in ({_marks(some)})", some)
+            db.execute(
+                "select id, state from verdicts where state not in ('timeout', 'error')"
+                f" and id in ({_marks(some)})",
+                some,
+            )
         )
     return found
 

@@ -67,10 +67,12 @@ def find(store: Path, beginning: str) -> Found:
     for table in _RELATED:
         rows = query(
             store,
-            f"select * from {table} where substr(id, 1, length(:id)) = :id limit 2",
+            # A range, so that the index is used; calls have a row an attempt, the last one shows.
+            f"select *, max(rowid) from {table} where id >= :id and id < :id || 'g'"
+            " group by id limit 2",
             {"id": beginning},
         )
-        matches += [(table, dict(zip(rows.columns, row, strict=True))) for row in rows.rows]
+        matches += [(table, dict(zip(rows.columns[:-1], row, strict=False))) for row in rows.rows]
     if len(matches) != 1:
         where = ", ".join(f"{table} {row['id'][:16]}" for table, row in matches)
         raise ConfigError(
