@@ -29,6 +29,7 @@ import yaml
 
 from benchmarks.verdict import conclude, show
 from pipelines.store.connection import sqlite3
+from pipelines.training.journal import Metric, Phase, Reader
 from teachers.client import chat_body
 from teachers.records import Call
 from teachers.weights import checked
@@ -50,7 +51,7 @@ class Aim(NamedTuple):
 
     stage: str
     share: float
-    """How far into the stage: of its calls, or (start, train) of some seconds."""
+    """How far into the stage: of its calls, its training steps or, at the start, two seconds."""
     trainer_too: bool = False
 
 
@@ -112,6 +113,15 @@ class Bench:
             f" and sent_at >= {since}"
         )
         return int(str(rows[0][0])) if rows else 0
+
+    def trained(self) -> float:
+        """Share of the training steps that were done."""
+        entries = [
+            entry for path in self.home.glob("runs/*/metrics.jsonl") for entry in Reader(path).new()
+        ]
+        steps = [one.step for one in entries if isinstance(one, Metric) and one.name == "loss"]
+        totals = [one.total for one in entries if isinstance(one, Phase) and one.total]
+        return max(steps) / totals[-1] if steps and totals else 0.0
 
     def events(self, event: str) -> list[tuple[float, CallKey]]:
         """What the server says of chat requests: when, and which."""
@@ -180,34 +190,24 @@ def aims(rng: random.Random) -> list[Aim]:
     """Ten moments: five with the teacher's calls in flight, two in training, two in the gate, and
     one between start and first call."""
     sampling = [(part + rng.uniform(0.1, 0.9)) / 5 for part in range(5)]
-    training = sorted(rng.uniform(0.2, 0.9) for _ in range(2))
+    training = [rng.uniform(0.1, 0.4), rng.uniform(0.5, 0.8)]
     gate = sorted(rng.uniform(0.05, 0.9) for _ in range(2))
     return [
         Aim("start", rng.uniform(0.1, 1.0)),
         *(Aim("sample", share) for share in sampling),
-        Aim("train", training[0]),
-        Aim("train", training[1], trainer_too=True),
+        # The first takes the trainer along: left alone it would be done before the second comes.
+        Aim("train", training[0], trainer_too=True),
+        Aim("train", training[1]),
         *(Aim("gate", share) for share in gate),
     ]
 
 
 def reached(bench: Bench, aim: Aim, started: float) -> Callable[[], bool]:
     """Whether the moment has come."""
-    began: list[float] = []
-
-    def since(stage_is_on: bool) -> float:
-        if stage_is_on and not began:
-            began.append(time.monotonic())
-        return time.monotonic() - began[0] if began else -1.0
-
     if aim.stage == "start":
-        return lambda: since(True) >= 2 * aim.share
+        return lambda: time.time() - started >= 2 * aim.share
     if aim.stage == "train":
-        journal = bench.home / "runs"
-        return lambda: (
-            bench.stage() == "train"
-            and since(any(journal.glob("*/metrics.jsonl"))) >= 12 * aim.share
-        )
+        return lambda: bench.stage() == "train" and bench.trained() >= aim.share
     purpose, total = {
         "sample": ("teach", TRAIN_PROMPTS),
         "gate": ("eval", 3 * HELD_OUT_PROMPTS),
