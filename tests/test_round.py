@@ -406,7 +406,7 @@ def test_a_round_that_is_stopped_goes_on_where_it_was(fresh: Place, number: sign
     recipe = fresh.recipe("--delay-ms", "100")
     with fresh.start(recipe) as process:
         wait_for(lambda: len(fresh.requests("answered")) >= 6)
-        with pytest.raises(PreceptorError, match="Another process is running this round"):
+        with pytest.raises(PreceptorError, match="Another process is running a round"):
             fresh.run(recipe)
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
