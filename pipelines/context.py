@@ -12,7 +12,7 @@ from sqlite_utils import Database
 from judges.verifiers.pool import Pool
 from pipelines.home import Home
 from pipelines.recipe import Recipe
-from pipelines.store import calls
+from pipelines.store import calls, rounds
 from pipelines.store.connection import connect, transaction
 from pipelines.store.writer import Writer
 from teachers.engine import Engine, EngineSettings
@@ -70,6 +70,12 @@ class Context:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
+
+    def report(self, stage: str) -> dict[str, Any]:
+        """What an earlier stage of this round reported; the flow puts it before whoever asks."""
+        report = rounds.report_of(self.db, self.round_id, stage)
+        assert report is not None, f"the stage {stage} comes first"
+        return report
 
     async def engine(self, base: Weights) -> Engine:
         """A running server for `base` and checkpoints of the same shape; one at a time."""

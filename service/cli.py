@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pipelines.home import Home
     from pipelines.round import Outcome
+    from pipelines.store.query import Rows
 
 app = typer.Typer(
     name="preceptor",
@@ -104,13 +105,9 @@ def query(
 ) -> None:
     """Ask the store a question in SQL; it can only be read."""
     from pipelines.store.query import query as ask
-    from service.tables import as_json, show_rows
 
     rows = ask(_home().store, sql, rows=limit, seconds=seconds)
-    if json_:
-        typer.echo(as_json(rows))
-    else:
-        show_rows(_console(), rows)
+    _print_rows(rows, json_)
 
 
 @app.command()
@@ -121,13 +118,9 @@ def rows(
 ) -> None:
     """The newest rows of a table."""
     from pipelines.store.lookup import rows_of
-    from service.tables import as_json, show_rows
 
     found = rows_of(_home().store, table, limit)
-    if json_:
-        typer.echo(as_json(found))
-    else:
-        show_rows(_console(), found)
+    _print_rows(found, json_)
 
 
 @app.command()
@@ -315,6 +308,15 @@ def _console(stderr: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(stderr=stderr)
+
+
+def _print_rows(rows: "Rows", json_: bool) -> None:
+    from service.tables import as_json, show_rows
+
+    if json_:
+        typer.echo(as_json(rows))
+    else:
+        show_rows(_console(), rows)
 
 
 def _print_json(content: Any) -> None:

@@ -7,7 +7,7 @@ from pipelines.context import Context
 from pipelines.gates.decision import BASE, FEW_SHOT, STUDENT, decide
 from pipelines.gates.evaluation import Evaluation, Subject, calls_for, evaluate
 from pipelines.stages import train
-from pipelines.store import calls, checkpoints, rounds
+from pipelines.store import calls, checkpoints
 from pipelines.store.checkpoints import CHAMPION, Checkpoint
 from teachers.errors import RoundStopped
 from teachers.records import Prompt
@@ -25,7 +25,7 @@ async def run(context: Context) -> dict[str, Any]:
     """
     stored = calls.prompts_of(context.db, context.round_id)
     prompts = [prompt for prompt, split in stored if split == "held_out"]
-    candidate = checkpoints.checkpoint(context.db, _checkpoint_id(context))
+    candidate = checkpoints.checkpoint(context.db, context.report(train.NAME)["checkpoint"])
     champion = _champion(context, candidate)
     base = Subject(context.base.fingerprint, "zero-shot")
     measured = {BASE: await _measure(context, base, prompts, None, BASE)}
@@ -100,12 +100,6 @@ def _merged(checkpoint: Checkpoint) -> Weights:
             hint="Put its files back, or change train.seed: that trains a new one.",
         )
     return weights
-
-
-def _checkpoint_id(context: Context) -> str:
-    report = rounds.report_of(context.db, context.round_id, train.NAME)
-    assert report is not None, "the student is trained before it is measured"
-    return str(report["checkpoint"])
 
 
 def _champion(context: Context, candidate: Checkpoint) -> Checkpoint | None:

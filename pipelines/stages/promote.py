@@ -5,7 +5,7 @@ from typing import Any
 from pipelines.context import Context
 from pipelines.gates.picture import draw
 from pipelines.stages import gate, train
-from pipelines.store import checkpoints, rounds
+from pipelines.store import checkpoints
 from pipelines.store.checkpoints import CHAMPION
 from pipelines.store.connection import transaction
 from teachers.records import content_id
@@ -15,10 +15,7 @@ NAME = "promote"
 
 async def run(context: Context) -> dict[str, Any]:
     """Move `champion` if the gate says so, and draw the round's picture."""
-    report = rounds.report_of(context.db, context.round_id, gate.NAME)
-    training = rounds.report_of(context.db, context.round_id, train.NAME)
-    assert report is not None, "a checkpoint is measured before it is promoted"
-    assert training is not None, "a checkpoint is trained before it is promoted"
+    report, training = context.report(gate.NAME), context.report(train.NAME)
     checkpoint_id = str(report["checkpoint"])
     picture = context.home.reports / f"{context.recipe.name}-{context.round_id[:12]}.png"
     loss = checkpoints.metrics_of(context.db, str(training["training_run"]), "loss")

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipelines.context import Context
 from pipelines.stages import build
-from pipelines.store import checkpoints, datasets, rounds
+from pipelines.store import checkpoints, datasets
 from pipelines.store.checkpoints import Checkpoint
 from pipelines.store.connection import transaction
 from pipelines.training.job import Result, SftJob
@@ -25,7 +25,7 @@ async def run(context: Context) -> dict[str, Any]:
     Raises:
         TrainingError: the training process failed; its log's last lines are in the hint.
     """
-    dataset_id = _dataset_id(context)
+    dataset_id = str(context.report(build.NAME)["dataset"])
     job = _job(context, dataset_id)
     # Not the job itself: it holds paths, and a moved home is the same run.
     how = context.recipe.train.model_dump(mode="json")
@@ -58,12 +58,6 @@ async def run(context: Context) -> dict[str, Any]:
         "final_loss": result.final_loss,
         "peak_bytes": result.peak_bytes,
     }
-
-
-def _dataset_id(context: Context) -> str:
-    report = rounds.report_of(context.db, context.round_id, build.NAME)
-    assert report is not None, "the dataset is built before it is trained on"
-    return str(report["dataset"])
 
 
 def _job(context: Context, dataset_id: str) -> SftJob:
