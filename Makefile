@@ -36,7 +36,7 @@ lint: setup ## ruff and mypy --strict
 
 bench: setup ## a measurement: make bench NAME=startup
 	@test -n "$(NAME)" || { echo "Name one: make bench NAME=..., of:" \
-	  $(basename $(notdir $(shell grep -l 'import.* conclude' benchmarks/*.py))); exit 1; }
+	  $(basename $(notdir $(shell grep -lE 'import.* (conclude|measured)' benchmarks/*.py))); exit 1; }
 	$(BIN)/python -m benchmarks.$(NAME)
 
 faults: setup ## kills, full disks and dead servers, a line each (QUICK=1: the short selection)

@@ -16,17 +16,18 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
 from benchmarks.verdict import conclude, show, skip
-from pipelines.ask import Remote, ask
+from pipelines.ask import ask
 from pipelines.context import Context
 from pipelines.home import Home
 from pipelines.recipe import Generator, Recipe, Student, Supply
+from pipelines.source import Remote
 from pipelines.store.calls import Asked
-from teachers.client import Client, Endpoint
+from teachers.client import Client, Endpoint, chat_body
 from teachers.engine import Engine
 from teachers.errors import WeightsError
 from teachers.progress import Silent
@@ -95,23 +96,15 @@ async def ours(url: str, key: str, model: str, wanted: Sequence[Asked], base: Pa
     return Pass(seconds, rows, tokens)
 
 
-async def bare(url: str, key: str, model: str, wanted: Sequence[Asked]) -> Pass:
+async def bare(url: str, key: str, bodies: Sequence[dict[str, Any]]) -> Pass:
     """What one writes without us: a queue, some tasks, httpx."""
-    queue = iter(wanted)
+    queue = iter(bodies)
     texts: list[str] = []
     tokens = 0
 
     async def worker(http: httpx.AsyncClient) -> None:
         nonlocal tokens
-        for asked in queue:
-            call = asked.call
-            body = {
-                "model": model,
-                "messages": [message.model_dump() for message in call.messages],
-                "n": call.sampling.n,
-                "temperature": call.sampling.temperature,
-                "max_tokens": call.sampling.max_tokens,
-            }
+        for body in queue:
             answer = (await http.post("/v1/chat/completions", json=body)).raise_for_status().json()
             texts.append(answer["choices"][0]["message"]["content"])
             tokens += answer["usage"]["completion_tokens"]
@@ -152,7 +145,7 @@ async def engine_bound(home: Path) -> list[tuple[Pass, Pass]]:
         return await interleaved(
             "engine-bound",
             lambda: ours(url, key, name, wanted, weights.path),
-            lambda: bare(url, key, name, wanted),
+            lambda: bare(url, key, [chat_body(name, asked.call) for asked in wanted]),
             lambda: engine.client.post("/reset_prefix_cache", {}),
         )
 
@@ -169,7 +162,7 @@ async def client_bound(folder: Path) -> list[tuple[Pass, Pass]]:
         return await interleaved(
             "client-bound",
             lambda: ours(server.url, "none", "scripted", wanted, base),
-            lambda: bare(server.url, "none", "scripted", wanted),
+            lambda: bare(server.url, "none", [chat_body("scripted", one.call) for one in wanted]),
             nothing,
         )
 

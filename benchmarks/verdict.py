@@ -28,6 +28,16 @@ def conclude(name: str, ratio: float, bar: float, *, at_least: bool, also: bool 
     sys.exit(0 if holds and also else 1)
 
 
+def measured(name: str, value: float, *, enough: bool) -> NoReturn:
+    """Print the last line of a measurement without a bar and end.
+
+    Args:
+        enough: whether as many cases were measured as stated; else the exit status is 1.
+    """
+    print(f"{name}: measured {value:.3g} (no bar)", flush=True)
+    sys.exit(0 if enough else 1)
+
+
 def skip(name: str, why: str) -> NoReturn:
     """End without a figure, and say what is missing."""
     print(f"{name}: skipped, {why}", flush=True)

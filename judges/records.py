@@ -1,10 +1,13 @@
-"""What a judge says of a sample. Only the first two states ever become a label or a reward."""
+"""What judges and verifiers look at and what they say: each kind of verdict has its own states.
+
+Only the decided ones (verified or refuted, win or loss, scored) ever become a label or a reward.
+"""
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from teachers.records import Prompt, content_id
+from teachers.records import Message, Prompt, Record, content_id
 
 Parser = Literal["strict", "lenient"]
 """How the answer is found in the text: by the agreed form alone, or wherever it may stand."""
@@ -56,3 +59,68 @@ def verdict_id(sample_id: str, verifier: str, parser: Parser, reference: dict[st
 def reference_of(prompt: Prompt) -> dict[str, Any]:
     """What an answer to `prompt` is checked against."""
     return {"reference": prompt.reference, "entry": prompt.entry}
+
+
+class Comparison(Record):
+    """Two answers to one request. Which is called first says nothing; judges see both orders."""
+
+    conversation: tuple[Message, ...]
+    first: str
+    second: str
+
+    def swap(self) -> "Comparison":
+        """The same two answers, the other way round."""
+        return self.model_copy(update={"first": self.second, "second": self.first})
+
+    @property
+    def identical(self) -> bool:
+        """Whether both say the same, spaces and line breaks aside: a tie without asking."""
+        return self.first.split() == self.second.split()
+
+
+class Answer(Record):
+    """One answer to a request, as a grading judge sees it."""
+
+    conversation: tuple[Message, ...]
+    text: str
+
+
+Order = Literal["forward", "backward"]
+"""Which answer a judge is shown as A: the comparison's first, or its second."""
+
+ORDERS: tuple[Order, Order] = ("forward", "backward")
+
+ReadingState = Literal["read", "unparsed", "refused", "error"]
+
+
+class Reading(BaseModel):
+    """What one reply of a judge says: a probability or a score, and how much was said besides."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: ReadingState
+    value: float | None = None
+    """Of a comparison, the probability that the answer shown as A is better; of a grade, the
+    expected score from 0 to 1."""
+    outside: float | None = None
+    """Probability mass on anything but the verdict's words, where log-probabilities are known."""
+
+
+ComparisonState = Literal["win", "loss", "tie", "flip", "abstain", "unparsed", "refused", "error"]
+"""Of the comparison's first answer. Only win and loss label."""
+
+ScoreState = Literal["scored", "abstain", "unparsed", "refused", "error"]
+
+
+class Judgement(BaseModel):
+    """What a judge says of a comparison by one principle, both orders taken together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: ComparisonState
+    p: float | None = None
+    """Probability that the first answer is the better one, averaged over the orders."""
+
+    @property
+    def labels(self) -> bool:
+        return self.state in ("win", "loss")

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from judges.records import Parser, VerificationState, reference_of, verdict_id
 from judges.verifiers import versioned
-from pipelines.context import VERIFIER_PROCESSES, Context, together
+from pipelines.context import VERIFIER_PROCESSES, Context
 from pipelines.store import calls
+from pipelines.workbench import together
 from teachers.progress import step
 from teachers.records import Prompt, Sample
 

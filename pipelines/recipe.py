@@ -4,10 +4,19 @@ The docstring under a field is its help (`preceptor recipe fields`).
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from judges.certify import Criteria
 from teachers.prompting.template import Example, Template
 from teachers.records import Sampling
 
@@ -50,8 +59,8 @@ class PromptFile(Section):
     """Field with the question."""
     answer: str = "answer"
     """Field with the answer. A GSM8K answer (`working #### N`) is taken apart."""
-    verifier: Literal["number", "exact"] = "number"
-    """Which verifier decides."""
+    verifier: Literal["number", "exact", "none"] = "number"
+    """Which verifier decides; `none` if there is no right answer: then a judge does."""
     train: int = Field(default=300, ge=0)
     """Most prompts for training."""
     held_out: int = Field(default=100, ge=0)
@@ -103,8 +112,8 @@ class TeacherSampling(Sampling):
     """An answer is cut after this many tokens."""
 
 
-class Teacher(Section):
-    """Who writes the answers that the student learns from."""
+class Place(Section):
+    """A model, and where it answers."""
 
     weights: str | None = None
     """A model as in `student.weights`; the student's base itself if not given."""
@@ -120,6 +129,19 @@ class Teacher(Section):
     """Most requests in flight; fewer while the endpoint says it is busy."""
     timeout_s: float = Field(default=300.0, gt=0)
     """Longest one request may take, in seconds."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.url and self.weights:
+            raise ValueError("has both weights and url: one model, one place")
+        if self.url and not self.model:
+            raise ValueError("has a url but no model")
+        return self
+
+
+class Teacher(Place):
+    """Who writes the answers that the student learns from."""
+
     sampling: TeacherSampling = TeacherSampling()
     """How answers are sampled."""
     system: str = ""
@@ -127,12 +149,24 @@ class Teacher(Section):
     examples: dict[str, tuple[Example, ...]] = {}
     """Worked examples (question, answer) by task, for the teacher only."""
 
+
+class JudgeSection(Place):
+    """Who compares answers by the principles of a constitution."""
+
+    kind: Literal["compare", "score", "follows"] = "compare"
+    """`compare` sees two answers in both orders, `score` grades one from 1 to 5, `follows` says yes
+    or no of one: the form in which a judge of one's own is trained."""
+    rationale: bool = False
+    """Ask for reasons first, then for the verdict: twice the calls. Only for `compare`."""
+    certify: Criteria = Criteria()
+    """What it has to reach on a principle's cases before it may label with that principle."""
+
     @model_validator(mode="after")
-    def _one_place(self) -> "Teacher":
-        if self.url and self.weights:
-            raise ValueError("has both weights and url: one teacher, one place")
-        if self.url and not self.model:
-            raise ValueError("has a url but no model")
+    def _somewhere(self) -> Self:
+        if not self.url and not self.weights:
+            raise ValueError("needs weights, or a url and a model")
+        if self.rationale and self.kind != "compare":
+            raise ValueError("gives a rationale only with kind: compare")
         return self
 
 
@@ -145,6 +179,54 @@ class Student(Section):
     """Put after every question, for teacher and student alike."""
 
 
+class Pairs(Section):
+    """How answers become preference pairs."""
+
+    source: Literal["judge", "construction"] = "judge"
+    """Who says which answer is better: a certified judge, or how the two were asked for. Verifiers
+    outrank both where there is a right answer, and people outrank everybody."""
+    guided: int = Field(default=0, ge=0, le=16)
+    """So many more answers a prompt sampled under a principle, and as many under its opposite."""
+    comparisons: int = Field(default=4, ge=1)
+    """Comparisons a prompt that a `compare` judge is asked for; grades give all of them at once."""
+    per_prompt: int = Field(default=1, ge=1)
+    """Most pairs of one prompt, those with the clearest margins."""
+    min_margin: float = Field(default=0.1, ge=0, lt=0.5)
+    """Least distance of the preference from indifference, of 0.5 at most."""
+    max_margin: float = Field(default=0.5, gt=0, le=0.5)
+    """Largest: pairs that are too easy teach little."""
+    length_ratio: float | None = Field(default=None, gt=1)
+    """Longer answer over shorter one at most, in characters; no limit if not given."""
+    allow_cut: bool = False
+    """A better answer may be one that was cut at max_tokens. Then set train.max_length below
+    prompt and max_tokens together: training cuts there too, and learns no end where none was."""
+    anchor: str | None = None
+    """An older model, as in `student.weights`, whose answers are the rejected sides: chosen and
+    rejected then stay apart as rounds go on (arXiv 2508.06026)."""
+    minimum: int = Field(default=50, ge=1)
+    """Fewer pairs than this stop the round."""
+
+    @model_validator(mode="after")
+    def _constructed(self) -> Self:
+        if self.source == "construction" and not self.guided:
+            raise ValueError("source: construction needs guided answers")
+        if self.min_margin >= self.max_margin:
+            raise ValueError("min_margin has to be below max_margin")
+        return self
+
+
+class Lessons(Section):
+    """What a judge of one's own (`train.objective: judge`) learns, and what it has to reach."""
+
+    constitutions: tuple[str, ...] = ()
+    """More constitutions, as in `constitution`, whose principles it learns as well: one with a
+    principle turned into its opposite teaches it to read the principle."""
+    held_out: float = Field(default=0.25, ge=0, lt=1)
+    """Share of the constructed pairs that it never sees and is certified on."""
+    certify: Criteria = Criteria()
+    """What it has to reach on every principle's sealed cases."""
+
+
 class Build(Section):
     """How verified answers become a dataset."""
 
@@ -154,8 +236,8 @@ class Build(Section):
     """Fewer verified rows than this stop the round: there is nothing to learn from."""
 
 
-class Train(Section):
-    """How the student is trained."""
+class Tuning(Section):
+    """How an adapter is trained, whatever the objective."""
 
     adapter: Literal["lora", "qlora"] = "lora"
     """`qlora` holds the frozen base in 4 bits (NF4), on the CPU too."""
@@ -178,7 +260,7 @@ class Train(Section):
     accumulation: int = Field(default=1, ge=1)
     """Steps whose gradients are added up before the weights move."""
     max_length: int = Field(default=512, ge=16)
-    """Longest row, in tokens."""
+    """Longest row, in tokens. Longer ones are left out; of pairs, the sides are cut there."""
     packing: bool = False
     """Several short rows in one sequence."""
     gradient_checkpointing: bool = False
@@ -187,6 +269,112 @@ class Train(Section):
     """Steps between checkpoints that a killed run goes on from."""
     seed: int = 17
     """Seed of initialisation and order."""
+
+
+Objective = Literal["sft", "dpo", "kto", "orpo", "simpo", "judge"]
+
+# By TRL's names, the one that is meant if none is given first.
+_LOSSES = {
+    "dpo": (
+        *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard"),
+        *("aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
+    ),
+    "kto": ("kto", "apo_zero_unpaired"),
+}
+_SMOOTHED = {"sigmoid", "robust", "exo_pair", "aot", "aot_unpaired"}
+# Whoever sets one of these expects it to be obeyed: set for another objective, it is an error.
+_ONLY_FOR = {
+    "dropout": ("sft", "judge"),
+    "packing": ("sft",),
+    "loss": ("dpo", "kto"),
+    "loss_weights": ("dpo",),
+    "beta": ("dpo", "kto", "orpo", "simpo"),
+    "label_smoothing": ("dpo", "orpo", "simpo"),
+    "soft_labels": ("dpo", "orpo", "simpo"),
+    "margin": ("simpo",),
+    "precompute_reference": ("dpo", "kto"),
+}
+
+
+class Train(Tuning):
+    """How the student is trained."""
+
+    objective: Objective = "sft"
+    """`sft` learns from right answers, dpo, kto, orpo and simpo from pairs of a better and a worse
+    one; `judge` makes a judge of the model, not a student."""
+    loss: tuple[str, ...] = ()
+    """Losses of dpo or kto by TRL's names; `sigmoid` for dpo, `kto` for kto if not given."""
+    loss_weights: tuple[float, ...] = ()
+    """Factor of each of several losses; 1 if not given."""
+    beta: float = Field(default=0.1, gt=0)
+    """Pull back to the base (dpo, kto), weight of the odds ratio (orpo), scale (simpo: 2 to 10)."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    """Share of the pairs that are taken to be labelled the wrong way round."""
+    soft_labels: bool = False
+    """Smooth each pair by its own `p` instead, the probability that its better side is better."""
+    margin: float = Field(default=0.5, ge=0)
+    """By how much a chosen answer's scaled log-probability is to lead (simpo's gamma)."""
+    precompute_reference: bool = False
+    """Ask the base about every answer once, before training: saves time from two epochs on."""
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _one_or_several(cls, loss: object) -> object:
+        return (loss,) if isinstance(loss, str) else loss
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for name, objectives in _ONLY_FOR.items():
+            if self.objective not in objectives and not self._is_default(name):
+                raise ValueError(f"{name} is for {', '.join(objectives)}, not {self.objective}")
+        known = _LOSSES.get(self.objective, ())
+        if strange := [loss for loss in self.loss if loss not in known]:
+            raise ValueError(f"no such loss: {strange[0]!r}; known: {', '.join(known)}")
+        if self.loss_weights and len(self.loss_weights) != len(self.losses):
+            raise ValueError("loss_weights needs one number for each loss")
+        if self.objective == "kto" and len(self.loss) > 1:
+            raise ValueError("kto takes one loss")
+        if self.losses == ("kto",) and self.batch_size < 2:
+            raise ValueError("kto compares the rows of a batch: batch_size must be 2 or more")
+        self._check_smoothing()
+        return self
+
+    def _check_smoothing(self) -> None:
+        smooth = self.soft_labels or self.label_smoothing > 0
+        if self.soft_labels and self.label_smoothing:
+            raise ValueError("has both soft_labels and label_smoothing: one or the other")
+        if "exo_pair" in self.losses and not self.label_smoothing:
+            raise ValueError("exo_pair needs label_smoothing, for example 0.001")
+        if self.objective != "dpo" or not smooth or self.losses == ("sigmoid",):
+            return
+        if self.soft_labels:
+            raise ValueError("soft_labels go with the loss sigmoid alone")
+        if rough := [loss for loss in self.losses if loss not in _SMOOTHED - {"sigmoid"}]:
+            raise ValueError(f"label_smoothing does nothing to {rough[0]!r} here")
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The losses by TRL's names; none for an objective with one loss only."""
+        return self.loss or _LOSSES.get(self.objective, ())[:1]
+
+    @property
+    def wants_pairs(self) -> bool:
+        """Whether the dataset has pairs of answers, not single ones."""
+        return self.objective not in ("sft", "judge")
+
+    @model_serializer(mode="wrap")
+    def _brief(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Fields that sft did not have from the start are told only where they are not default.
+
+        So rounds and training runs from before those fields keep their ids. A default here may
+        therefore never change.
+        """
+        kept: dict[str, Any] = whole(self)
+        later = Train.model_fields.keys() - Tuning.model_fields.keys()
+        return {k: v for k, v in kept.items() if k not in later or not self._is_default(k)}
+
+    def _is_default(self, name: str) -> bool:
+        return bool(getattr(self, name) == type(self).model_fields[name].default)
 
 
 class Gate(Section):
@@ -204,6 +392,12 @@ class Gate(Section):
     """Every gain's p-value (McNemar, exact, two-sided) must be below it."""
     min_items: int = Field(default=100, ge=1)
     """Fewer held-out prompts than this decide nothing: the round stops."""
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    """Sampling of the answers to open requests in preference rounds; tasks are always greedy."""
+    length: Literal["shorter", "longer"] | None = None
+    """Preference rounds: answers must get shorter, or longer (Wilcoxon, two-sided, `alpha`)."""
+    max_loss: float = Field(default=0.05, gt=0, lt=1)
+    """Preference rounds: the interval of the accuracy's change must lie above minus this."""
 
 
 class EngineSection(Section):
@@ -230,8 +424,18 @@ class Recipe(Section):
     """Who writes the answers that the student learns from."""
     supply: Supply
     """Where prompts come from."""
+    constitution: str | None = None
+    """What good means: a shipped constitution's name, a version, or a path that ends in `.yaml`."""
+    principles: tuple[str, ...] = ()
+    """Only these principles of it, by id; all if not given."""
+    judge: JudgeSection | None = None
+    """Who compares answers by the principles."""
     build: Build = Build()
     """How verified answers become a dataset."""
+    pairs: Pairs = Pairs()
+    """How answers become preference pairs."""
+    lessons: Lessons = Lessons()
+    """What a judge of one's own learns, and what it has to reach."""
     train: Train = Train()
     """How the student is trained."""
     gate: Gate = Gate()
@@ -246,6 +450,28 @@ class Recipe(Section):
         return Template(
             instruction=self.student.instruction, system=teacher.system, examples=teacher.examples
         )
+
+    @model_validator(mode="after")
+    def _pairs_have_labels(self) -> Self:
+        if self.train.objective == "judge":
+            if self.constitution is None:
+                raise ValueError("a judge is trained for a constitution: name one")
+            if self.pairs.source != "construction":
+                raise ValueError("a judge learns from constructed pairs: pairs.source")
+            return self
+        if not self.train.wants_pairs:
+            if unchecked := [file.task for file in self.supply.files if file.verifier == "none"]:
+                raise ValueError(
+                    f"{unchecked[0]!r} has no right answers, and sft learns from those alone"
+                )
+            return self
+        if self.constitution is None:
+            raise ValueError(f"{self.train.objective} learns from pairs: it needs a constitution")
+        if self.pairs.source == "judge" and self.judge is None:
+            raise ValueError("pairs.source is judge, and there is no judge")
+        if self.judge is None and self.gate.length is None:
+            raise ValueError("needs a judge or gate.length, or the gate has nothing to decide by")
+        return self
 
     @model_validator(mode="after")
     def _examples_have_tasks(self) -> "Recipe":

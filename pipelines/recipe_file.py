@@ -4,7 +4,8 @@ import difflib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from types import UnionType
+from typing import Any, NamedTuple, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -47,8 +48,19 @@ def _with_paths_from(folder: Path, recipe: Recipe) -> Recipe:
         file.model_copy(update={"path": (folder / file.path.expanduser()).absolute()})
         for file in recipe.supply.files
     )
-    supply = recipe.supply.model_copy(update={"files": files})
-    return recipe.model_copy(update={"supply": supply})
+    changed: dict[str, Any] = {"supply": recipe.supply.model_copy(update={"files": files})}
+    if recipe.constitution:
+        changed["constitution"] = _constitution_from(folder, recipe.constitution)
+    more = tuple(_constitution_from(folder, name) for name in recipe.lessons.constitutions)
+    changed["lessons"] = recipe.lessons.model_copy(update={"constitutions": more})
+    return recipe.model_copy(update=changed)
+
+
+def _constitution_from(folder: Path, name: str) -> str:
+    """A constitution's name or version as it is; a path made absolute."""
+    if not name.endswith((".yaml", ".yml")):
+        return name
+    return str((folder / Path(name).expanduser()).absolute())
 
 
 def _explain(path: Path, wrong: ValidationError) -> str:
@@ -77,11 +89,12 @@ def _section_at(place: tuple[int | str, ...]) -> Any:
             found = found.model_fields[str(part)].annotation
         else:  # one of `tuple[Section, ...]`, or a value of `dict[str, ...]`
             found = [inside for inside in get_args(found) if inside is not Ellipsis][-1]
+        found = _section_of(found) if isinstance(found, UnionType) else found
     return found
 
 
 def _section_of(annotation: Any) -> Any:
-    """The section inside `tuple[Section, ...]`, or the annotation itself."""
+    """The section inside `tuple[Section, ...]` or `Section | None`, or the annotation itself."""
     inside = getattr(annotation, "__args__", ())
     return next((arg for arg in inside if isinstance(arg, type)), annotation)
 
@@ -104,7 +117,7 @@ def fields(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[Fiel
         default = "required" if field.is_required() else "" if is_section else _yaml(field.default)
         yield FieldHelp(prefix + name, kind, default, " ".join((field.description or "").split()))
         if is_section:
-            is_list = inner is not field.annotation
+            is_list = get_origin(field.annotation) is tuple
             yield from fields(inner, f"{prefix}{name}{'[]' if is_list else ''}.")
 
 

@@ -6,19 +6,33 @@ round that was stopped, or killed, goes on where it was. A finished stage is not
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pipelines.context import Context
 from pipelines.home import Home
 from pipelines.recipe import Recipe
-from pipelines.stages import build, gate, label, promote, sample, supply, train
+from pipelines.stages import (
+    build,
+    certify,
+    compare,
+    gate,
+    label,
+    lessons,
+    pair,
+    promote,
+    sample,
+    supply,
+    train,
+)
 from pipelines.store import rounds
 from pipelines.store.connection import transaction
 from teachers.errors import PreceptorError, RoundStopped, StoreError, StoreFull
 from teachers.progress import Progress
 
 STAGES = (supply, sample, label, build, train, gate, promote)
+PREFERENCE_STAGES = (supply, sample, compare, pair, train, gate, promote)
+JUDGE_STAGES = (supply, sample, compare, lessons, train, certify)
 
 
 class Outcome(NamedTuple):
@@ -29,7 +43,7 @@ class Outcome(NamedTuple):
 
     @property
     def promoted(self) -> bool:
-        return bool(self.reports[promote.NAME]["promoted"])
+        return bool(self.reports.get(promote.NAME, {}).get("promoted"))
 
 
 async def run_round(recipe: Recipe, home: Home, progress: Progress) -> Outcome:
@@ -47,13 +61,20 @@ async def _run(recipe: Recipe, home: Home, progress: Progress) -> Outcome:
     async with Context(recipe, home, progress) as context:
         _open(context)
         try:
-            reports = {stage.NAME: await _run_stage(context, stage) for stage in STAGES}
+            reports = {stage.NAME: await _run_stage(context, stage) for stage in stages_of(recipe)}
         except BaseException as error:
             with contextlib.suppress(StoreError):  # a full disk must not hide what came before it
                 _close(context, *_state(error))
             raise
         _close(context, "done")
         return Outcome(context.round_id, reports)
+
+
+def stages_of(recipe: Recipe) -> Sequence[Any]:
+    """The stages of a round, by what it trains."""
+    if recipe.train.objective == "judge":
+        return JUDGE_STAGES
+    return PREFERENCE_STAGES if recipe.train.wants_pairs else STAGES
 
 
 async def _run_stage(context: Context, stage: Any) -> dict[str, Any]:

@@ -5,9 +5,15 @@ Imports are inside the commands: `preceptor --help` has to be instant.
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from service import output
+from service.commands import judging
+from service.commands.constitution import constitution_app
+from service.commands.label import label
+from service.output import Json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,11 +31,14 @@ app = typer.Typer(
 )
 recipe_app = typer.Typer(help="Look at recipes.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
+judging.add_to(constitution_app)
+app.add_typer(constitution_app, name="constitution")
+app.add_typer(judging.judge_app, name="judge")
+app.command()(label)
 
 # What typer makes of Ctrl-C, as shells do.
 INTERRUPTED = 130
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Port = Annotated[int, typer.Option(help="Port to serve on.", min=1, max=65535)]
 Host = Annotated[str, typer.Option(help="Address to serve on; beyond this machine needs a token.")]
 RecipePath = Annotated[Path, typer.Argument(help="A recipe, for example recipes/demo.yaml.")]
@@ -44,9 +53,9 @@ def init(
     """Make the home folder and its store, and write a recipe to start from."""
     from pipelines.store.connection import connect
 
-    home = _home()
+    home = output.home()
     connect(home.store).close()
-    console = _console()
+    console = output.console()
     console.print(f"home: {home.root}", soft_wrap=True)
     if recipe.exists():
         console.print(f"recipe: {recipe} is there already; left as it is")
@@ -72,12 +81,12 @@ def run(
     from pipelines.round import run_round
     from service.progress import Shown
 
-    home, console = _home(), _console(stderr=json_)
+    home, console = output.home(), output.console(stderr=json_)
     loaded = load(recipe)
     console.print(f"[bold]{loaded.name}[/bold]  (home: {home.root})", soft_wrap=True)
     outcome = asyncio.run(run_round(loaded, home, Shown(console)))
     if json_:
-        _print_json({"round": outcome.round_id, **outcome.reports})
+        output.print_json({"round": outcome.round_id, **outcome.reports})
     else:
         _show_outcome(console, outcome)
     if serve:
@@ -89,11 +98,11 @@ def status(json_: Json = False) -> None:
     """Rounds and how far they are, the champion, and whether it is served."""
     from service.status import read, show
 
-    found = read(_home())
+    found = read(output.home())
     if json_:
-        _print_json(found)
+        output.print_json(found)
     else:
-        show(_console(), found)
+        show(output.console(), found)
 
 
 @app.command()
@@ -106,7 +115,7 @@ def query(
     """Ask the store a question in SQL; it can only be read."""
     from pipelines.store.query import query as ask
 
-    rows = ask(_home().store, sql, rows=limit, seconds=seconds)
+    rows = ask(output.home().store, sql, rows=limit, seconds=seconds)
     _print_rows(rows, json_)
 
 
@@ -119,7 +128,7 @@ def rows(
     """The newest rows of a table."""
     from pipelines.store.lookup import rows_of
 
-    found = rows_of(_home().store, table, limit)
+    found = rows_of(output.home().store, table, limit)
     _print_rows(found, json_)
 
 
@@ -132,14 +141,14 @@ def show(
     from pipelines.store.lookup import find
     from service.tables import as_json, show_found
 
-    found = find(_home().store, id_)
+    found = find(output.home().store, id_)
     if json_:
         import json
 
         related = {name: json.loads(as_json(rows)) for name, rows in found.related.items()}
-        _print_json({"table": found.table, "row": found.row, "related": related})
+        output.print_json({"table": found.table, "row": found.row, "related": related})
     else:
-        show_found(_console(), found)
+        show_found(output.console(), found)
 
 
 @recipe_app.command("check")
@@ -149,12 +158,12 @@ def recipe_check(recipe: RecipePath, json_: Json = False) -> None:
 
     loaded = load(recipe)
     if json_:
-        _print_json(loaded.model_dump(mode="json"))
+        output.print_json(loaded.model_dump(mode="json"))
         return
     supply, teacher = loaded.supply, loaded.teacher
     asked = sum(source.train for source in supply.sources)
     held_out = sum(source.held_out for source in supply.sources)
-    console = _console()
+    console = output.console()
     console.print(f"{recipe} is a valid recipe: [bold]{loaded.name}[/bold]", soft_wrap=True)
     console.print(f"  tasks: {', '.join(supply.tasks)}")
     console.print(f"  teacher: {teacher.url or teacher.weights or loaded.student.weights}")
@@ -169,10 +178,10 @@ def recipe_fields(json_: Json = False) -> None:
     from service.tables import table
 
     if json_:
-        _print_json([field._asdict() for field in fields()])
+        output.print_json([field._asdict() for field in fields()])
         return
     lines = [(field.name, field.default, field.help) for field in fields()]
-    _console().print(table(["field", "default", "what it means"], lines))
+    output.console().print(table(["field", "default", "what it means"], lines))
 
 
 @app.command()
@@ -188,7 +197,7 @@ def serve(
     from service import serving
     from service.progress import Shown
 
-    home, console = _home(), _console()
+    home, console = output.home(), output.console()
     if stop:
         console.print("stopped" if serving.stop(home) else "nothing was being served")
     elif background:
@@ -211,7 +220,7 @@ def chat(
     from service.chat import Turn, answer
     from teachers.errors import ConfigError
 
-    server = serving.running(_home())
+    server = serving.running(output.home())
     address = url or (server.url if server else None)
     if address is None:
         raise ConfigError("Nothing is being served.", hint="preceptor serve --background")
@@ -238,10 +247,10 @@ def promote(
     from pipelines.store import checkpoints
     from pipelines.store.connection import connect, transaction
 
-    with transaction(connect(_home().store)) as db:
+    with transaction(connect(output.home().store)) as db:
         found = checkpoints.checkpoint(db, checkpoint)
         checkpoints.move_alias(db, checkpoints.CHAMPION, found.id, "promoted by hand")
-    _console().print(f"champion is now {found.id[:16]}")
+    output.console().print(f"champion is now {found.id[:16]}")
 
 
 @app.command()
@@ -250,10 +259,10 @@ def rollback() -> None:
     from pipelines.store import checkpoints
     from pipelines.store.connection import connect, transaction
 
-    with transaction(connect(_home().store)) as db:
+    with transaction(connect(output.home().store)) as db:
         current, previous = checkpoints.roll_back(db)
     was, now = ((one or "the base")[:16] for one in (current, previous))
-    _console().print(f"champion was {was}, is now {now}")
+    output.console().print(f"champion was {was}, is now {now}")
 
 
 @app.command()
@@ -262,13 +271,13 @@ def doctor(json_: Json = False) -> None:
     from service.doctor import check
     from service.tables import table
 
-    findings = check(_home())
+    findings = check(output.home())
     if json_:
-        _print_json([finding._asdict() for finding in findings])
+        output.print_json([finding._asdict() for finding in findings])
     else:
         marks = {True: "ok", None: "note", False: "FAILED"}
         lines = [(marks[one.ok], one.name, one.found, one.todo) for one in findings]
-        _console().print(table(["", "what", "found", "what to do"], lines))
+        output.console().print(table(["", "what", "found", "what to do"], lines))
     if any(finding.ok is False for finding in findings):
         raise typer.Exit(1)
 
@@ -294,20 +303,8 @@ def main() -> None:
         raise
 
 
-def _home() -> "Home":
-    from pipelines.home import Home
-
-    return Home.find()
-
-
 def _checkout() -> Path:
     return Path(__file__).parent.parent
-
-
-def _console(stderr: bool = False) -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=stderr)
 
 
 def _print_rows(rows: "Rows", json_: bool) -> None:
@@ -316,13 +313,7 @@ def _print_rows(rows: "Rows", json_: bool) -> None:
     if json_:
         typer.echo(as_json(rows))
     else:
-        show_rows(_console(), rows)
-
-
-def _print_json(content: Any) -> None:
-    import json
-
-    typer.echo(json.dumps(content, indent=1, default=str))
+        show_rows(output.console(), rows)
 
 
 def _show_outcome(console: "Console", outcome: "Outcome") -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -46,7 +47,10 @@ def show_found(console: Console, found: Found) -> None:
 
 
 def show_gate(console: Console, report: dict[str, Any]) -> None:
-    """The gate's figures: accuracy with 95 % intervals, and the bars."""
+    """The gate's figures: accuracy with 95 % intervals and the bars, or the answers' shift."""
+    if report.get("kind") == "preference":
+        _show_shift(console, report)
+        return
     rows = []
     for task, measured in {**report["by_task"], "all": report["shares"]}.items():
         for who, shares in measured.items():
@@ -60,6 +64,25 @@ def show_gate(console: Console, report: dict[str, Any]) -> None:
     ]
     console.print()
     console.print(table(["student", "gain", "wanted", "McNemar p", ""], bars, "the gate"))
+
+
+def _show_shift(console: Console, report: dict[str, Any]) -> None:
+    rows = [
+        [who, int(median(lengths)), min(lengths), max(lengths)]
+        for who, lengths in report["lengths"].items()
+    ]
+    title = f"{report['items']} held-out requests, length of the answers in tokens"
+    console.print(table(["who", "median", "shortest", "longest"], rows, title))
+    if verdicts := report["verdicts"]:
+        told = ", ".join(f"{name} {count}" for name, count in verdicts.items())
+        console.print(f"\nthe student's answers, by the judge: {told}")
+    conditions = [
+        [one["name"], one["found"], one["wanted"], "" if one["p"] is None else f"{one['p']:.1e}"]
+        + ["met" if one["passed"] else "missed"]
+        for one in report["conditions"]
+    ]
+    console.print()
+    console.print(table(["condition", "found", "wanted", "p", ""], conditions, "the gate"))
 
 
 def _share(share: Sequence[float]) -> str:

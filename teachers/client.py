@@ -19,7 +19,7 @@ from teachers.errors import (
 )
 from teachers.limit import AdaptiveLimit
 from teachers.reasoning import split_thinking
-from teachers.records import Call, Sample
+from teachers.records import Call, Output, Sample
 from teachers.transport import Lanes
 from teachers.wire import WireChoice, WireCompletion, WireModels
 
@@ -274,6 +274,21 @@ def chat_body(model: str, call: Call) -> dict[str, Any]:
     }
     if sampling.stop:
         body["stop"] = list(sampling.stop)
+    return body | _output_body(call.output)
+
+
+def _output_body(output: Output | None) -> dict[str, Any]:
+    """What asks for a form; `structured_outputs` is vLLM's own field."""
+    body: dict[str, Any] = {}
+    if output is None:
+        return body
+    if output.choices:
+        body["structured_outputs"] = {"choice": list(output.choices)}
+    if output.top_logprobs:
+        body |= {"logprobs": True, "top_logprobs": output.top_logprobs}
+    if output.json_schema is not None:
+        schema = {"name": "answer", "schema": output.json_schema, "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return body
 
 
@@ -289,7 +304,13 @@ def _sample(call_id: str, choice: WireChoice, tokens: int | None) -> Sample:
         thinking=thinking,
         finish_reason=choice.finish_reason or "unknown",
         tokens=tokens,
+        first_token=_first_token(choice),
     )
+
+
+def _first_token(choice: WireChoice) -> tuple[tuple[str, float], ...]:
+    places = choice.logprobs.content if choice.logprobs else None
+    return tuple((one.token, one.logprob) for one in places[0].top_logprobs) if places else ()
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -16,6 +16,7 @@
     │   ├── StoreFull          no space left
     │   └── QueryRefused       a user's SQL that may not or cannot run
     ├── VerifierError          a verifier that does not exist or cannot start
+    ├── Uncertified            a judge that may not label with a principle
     ├── TrainingError          a training process that failed
     └── RoundStopped           the round cannot go on, and says why
 
@@ -99,6 +100,10 @@ class QueryRefused(StoreError):
 
 class VerifierError(PreceptorError):
     """A verifier does not exist or its worker cannot start."""
+
+
+class Uncertified(PreceptorError):
+    """A judge has not passed a principle's cases, so it may not label with it."""
 
 
 class TrainingError(PreceptorError):

@@ -61,7 +61,7 @@ class Prompt(Record):
     reference: str | None = None
     """The right answer, where there is one."""
     verifier: str = "number"
-    """Which verifier decides: a name from `judges.verifiers.VERIFIERS`."""
+    """Which verifier decides: a name from `judges.verifiers.VERIFIERS`, or `none`."""
     entry: dict[str, Any] = Field(default_factory=dict)
     """What the verifier needs beside the reference, for example a generator's own metadata."""
 
@@ -83,6 +83,19 @@ class Sampling(BaseModel):
     """An answer ends before any of these texts."""
 
 
+class Output(BaseModel):
+    """The form that an answer must have, where it is more than free text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    choices: tuple[str, ...] = ()
+    """The answer is one of these."""
+    top_logprobs: int = Field(default=0, ge=0, le=20)
+    """So many of the likeliest first tokens are told, with their log-probabilities."""
+    json_schema: dict[str, Any] | None = None
+    """The answer is JSON of this schema."""
+
+
 class Call(Record):
     """One request to a model. Its id is known before it is sent, so a finished one is never resent.
 
@@ -96,6 +109,9 @@ class Call(Record):
     sampling: Sampling
     repeat: int = 0
     """Tells apart requests that ask the same thing on purpose."""
+    # Not part of the id where there is none: calls had their ids before there were outputs.
+    output: Output | None = Field(default=None, exclude_if=lambda output: output is None)
+    """The form that the answer must have."""
 
 
 class Sample(BaseModel):
@@ -113,6 +129,8 @@ class Sample(BaseModel):
     finish_reason: str
     tokens: int | None = None
     """Completion tokens of this answer, where the endpoint counts them one by one."""
+    first_token: tuple[tuple[str, float], ...] = ()
+    """The likeliest first tokens and their log-probabilities (natural), if they were asked for."""
 
     @property
     def id(self) -> str:

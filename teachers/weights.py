@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 
@@ -95,6 +95,20 @@ _WHERE = (
     + ", ".join(f"packaged:{name}" for name in PACKAGED)
     + "."
 )
+
+
+def same_shape(one: Weights, other: Weights) -> bool:
+    """Whether two models differ in their weights alone, so that a server can swap them."""
+    return _shape(one.path) == _shape(other.path)
+
+
+# What a config says about itself, not about the model.
+_REMARKS = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache"}
+
+
+def _shape(folder: Path) -> dict[str, Any]:
+    config = json.loads((folder / "config.json").read_text())
+    return {name: value for name, value in config.items() if name not in _REMARKS}
 
 
 def checked(folder: Path) -> Weights:

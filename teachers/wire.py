@@ -17,6 +17,21 @@ class WireMessage(_Wire):
     reasoning_content: str | None = None
 
 
+class WireToken(_Wire):
+    token: str
+    logprob: float
+
+
+class WirePlace(WireToken):
+    """What was sampled at one place of the answer, and what else was likely there."""
+
+    top_logprobs: list[WireToken] = []
+
+
+class WireLogprobs(_Wire):
+    content: list[WirePlace] | None = None
+
+
 class WireChoice(_Wire):
     index: int = 0
     message: WireMessage | None = None
@@ -24,7 +39,7 @@ class WireChoice(_Wire):
     text: str | None = None
     """plain completions a text."""
     finish_reason: str | None = None
-    logprobs: dict[str, Any] | None = None
+    logprobs: WireLogprobs | None = None
     prompt_logprobs: list[dict[str, dict[str, Any]] | None] | None = None
 
 

@@ -21,8 +21,13 @@ CHILDREN = {
     "pipelines.training.callbacks",
     "pipelines.training.child",
     "pipelines.training.dataset",
+    "pipelines.training.judge",
+    "pipelines.training.losses",
     "pipelines.training.models",
+    "pipelines.training.pairs",
+    "pipelines.training.preference",
     "pipelines.training.sft",
+    "pipelines.training.trainers",
 }
 
 

@@ -1,72 +1,22 @@
 """The command line, as a user meets it: what is said, in which form, and with which exit code."""
 
-import json
 import os
 import socket
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipelines.store import calls, rounds
 from pipelines.store.connection import connect, transaction
-from service.cli import main
 from teachers.records import Prompt
+from tests.commands import Cli
 from tests.scripted.running import Scripted
 
 DEMO = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 PROMPTS = [Prompt(task="sums", question=f"[{n}] + 1?", reference=str(n + 1)) for n in range(3)]
-
-
-class Said:
-    """How a command ended and what it printed."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-class Cli:
-    """Runs commands in this process, as `preceptor` would."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
-    ) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-        self.home = home
-
-    def __call__(self, *words: str) -> Said:
-        self._monkeypatch.setattr(sys, "argv", ["preceptor", *words])
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        out, err = self._capsys.readouterr()
-        assert "Traceback" not in out + err
-        return Said(code, out, err)
-
-    def refused(self, *words: str) -> str:
-        """What is said on standard error by a command that must fail."""
-        said = self(*words)
-        assert said.code == 1
-        assert said.err.startswith("error: ")
-        return said.err
-
-
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    monkeypatch.setenv("PRECEPTOR_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("PRECEPTOR_TOKEN", raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-    return Cli(monkeypatch, capsys, tmp_path / "home")
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from judges.records import VerificationState
+from judges.share import share
 from pipelines.gates.decision import BASE, FEW_SHOT, STUDENT, decide
 from pipelines.gates.evaluation import Evaluation
 from pipelines.gates.picture import draw
-from pipelines.gates.statistics import mcnemar, share
+from pipelines.gates.statistics import mcnemar
 from pipelines.recipe import Gate
 from teachers.records import Prompt
 

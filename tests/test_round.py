@@ -28,7 +28,7 @@ from pipelines.recipe_file import load
 from pipelines.round import Outcome, run_round
 from pipelines.store import checkpoints
 from pipelines.store.connection import connect
-from teachers.errors import PreceptorError, RoundStopped, StoreFull
+from teachers.errors import PreceptorError, RoundStopped, StoreFull, WeightsError
 from teachers.progress import Silent
 from tests.scripted.running import COMMAND, ROOT, running
 from tests.tiny import tiny_model
@@ -481,7 +481,7 @@ def test_a_checkpoint_whose_files_were_changed_is_not_measured(finished: Place) 
     kept = config.read_text()
     try:
         config.write_text("{}")
-        with pytest.raises(RoundStopped, match="is not what was trained"):
+        with pytest.raises(WeightsError, match="is not what was trained"):
             finished.run(finished.recipe(gate={"max_tokens": 65, "min_items": 50}))
     finally:
         config.write_text(kept)

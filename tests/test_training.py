@@ -16,7 +16,16 @@ from typing import Any
 import pytest
 
 from pipelines.training.child import as_child
-from pipelines.training.job import DONE, FULL, LOCKED, REFUSED, Result, RunFolder, SftJob
+from pipelines.training.job import (
+    DONE,
+    FULL,
+    LOCKED,
+    REFUSED,
+    Result,
+    RunFolder,
+    SftJob,
+    read_job,
+)
 from pipelines.training.journal import Journal, Metric, Phase, Reader
 from pipelines.training.resume import last_sealed, seal
 from pipelines.training.run import train
@@ -24,24 +33,10 @@ from teachers.errors import TrainingError
 from teachers.process import alive, started_at
 from teachers.progress import Silent
 from teachers.sync import MIN_TOKENS, Probe, mean_difference, prove
-from teachers.weights import checked, child_environment
-from tests.tiny import tiny_model
+from teachers.weights import child_environment
+from tests.runs import SAVE_STEPS, Run, settings, turn
 
-SAVE_STEPS = 8
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    """Two threads on so small a model wait for each other more than they compute."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        yield
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -53,48 +48,18 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def straight(base: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> "Run":
+def straight(tiny: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that nobody disturbed."""
-    return Run(_job(base, dataset), tmp_path_factory.mktemp("runs") / "straight")
-
-
-class Run:
-    """A finished run and what its parent heard of it."""
-
-    def __init__(self, job: SftJob, folder: Path) -> None:
-        self.job = job
-        self.files = RunFolder(folder)
-        self.metrics: list[Metric] = []
-        self.result = asyncio.run(train(job, folder, self.hear, Silent()))
-
-    async def hear(self, metrics: list[Metric]) -> None:
-        self.metrics.extend(metrics)
+    return Run(_job(tiny, dataset), tmp_path_factory.mktemp("runs") / "straight")
 
 
 def _row(question: str, answer: str) -> str:
-    turns = {
-        "prompt": [{"role": "user", "content": question}],
-        "completion": [{"role": "assistant", "content": answer}],
-    }
-    return json.dumps(turns) + "\n"
+    row = {"prompt": turn("user", question), "completion": turn("assistant", answer)}
+    return json.dumps(row) + "\n"
 
 
 def _job(base: Path, dataset: Path, **changes: Any) -> SftJob:
-    settings: dict[str, Any] = {
-        "base": base,
-        "base_weights": checked(base).fingerprint,
-        "dataset": dataset,
-        "rank": 4,
-        "alpha": 8,
-        "dropout": 0.1,
-        "learning_rate": 5e-3,
-        "epochs": 6,
-        "batch_size": 4,
-        "accumulation": 2,
-        "max_length": 128,
-        "save_steps": SAVE_STEPS,
-    }
-    return SftJob(**{**settings, **changes})
+    return SftJob(**settings(base, dataset, dropout=0.1, **changes))
 
 
 def _until(what: Callable[[], bool], limit_s: float = 60.0) -> None:
@@ -118,7 +83,7 @@ async def _deaf(_: list[Metric]) -> None:
 
 
 def test_a_run_learns_and_says_so(straight: Run) -> None:
-    losses = [m.value for m in straight.metrics if m.name == "loss"]
+    losses = straight.values("loss")
     assert straight.result.steps == 48 == len(losses)
     assert losses[-1] == straight.result.final_loss < 0.8 * losses[0]
     assert straight.result.resumed_from == 0
@@ -148,6 +113,15 @@ def test_a_folder_belongs_to_one_job(straight: Run) -> None:
     moved = straight.job.model_copy(update={"base": straight.job.base.parent / "elsewhere"})
     again = asyncio.run(train(moved, straight.files.root, _deaf, Silent()))
     assert again == straight.result
+
+
+def test_a_job_from_before_there_were_objectives_is_the_same(straight: Run, tmp_path: Path) -> None:
+    old = json.loads(straight.job.model_dump_json())
+    del old["objective"]
+    (tmp_path / "job.json").write_text(json.dumps(old))
+    found = read_job(tmp_path / "job.json")
+    assert isinstance(found, SftJob)
+    assert found.same_as(straight.job)
 
 
 def test_the_merged_copy_is_base_and_adapter(straight: Run) -> None:
@@ -183,34 +157,39 @@ def test_the_probe_proves_the_swap(straight: Run) -> None:
 # --- QLoRA, packing and gradient checkpointing ----------------------------------------------------
 
 
-def test_qlora_serves_what_it_trained(base: Path, dataset: Path, tmp_path: Path) -> None:
+def test_qlora_serves_what_it_trained(tiny: Path, dataset: Path, tmp_path: Path) -> None:
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    from pipelines.training import sft
     from pipelines.training.models import base_model
 
     options = {"packing": True, "gradient_checkpointing": True, "save_steps": 50}
-    run = Run(_job(base, dataset, adapter="qlora", accumulation=1, **options), tmp_path / "run")
-    losses = [m.value for m in run.metrics if m.name == "loss"]
+    job = _job(tiny, dataset, adapter="qlora", accumulation=1, **options)
+    files = RunFolder(tmp_path)
+    files.job.write_text(job.model_dump_json())
+    assert as_child(tmp_path, sft.train) == DONE
+    found = Reader(files.journal).new()
+    losses = [entry.value for entry in found if isinstance(entry, Metric) and entry.name == "loss"]
     assert losses[-1] < 0.9 * losses[0]
     ids = torch.arange(3, 203)[None]
     with torch.inference_mode():
-        trained = PeftModel.from_pretrained(base_model(run.job), str(run.files.adapter))
+        trained = PeftModel.from_pretrained(base_model(job), str(files.adapter))
         wanted = trained(ids).logits.float()
-        served = AutoModelForCausalLM.from_pretrained(run.files.merged, dtype=torch.bfloat16)
+        served = AutoModelForCausalLM.from_pretrained(files.merged, dtype=torch.bfloat16)
         off = (served(ids).logits.float() - wanted).abs().mean()
-        plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
-        quantized = (base_model(run.job)(ids).logits - plain(ids).logits).abs().mean()
+        plain = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.bfloat16)
+        quantized = (base_model(job)(ids).logits - plain(ids).logits).abs().mean()
     # Merged into the original weights, it would be off by what the 4 bits took away.
     assert off < 0.25 * quantized
 
 
-def test_packed_rows_do_not_see_each_other(base: Path) -> None:
+def test_packed_rows_do_not_see_each_other(tiny: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
     first, second = torch.arange(3, 43), torch.arange(90, 140)
     with torch.inference_mode():
         alone = model(second[None]).logits[0]
@@ -223,11 +202,11 @@ def test_packed_rows_do_not_see_each_other(base: Path) -> None:
 # --- Data -----------------------------------------------------------------------------------------
 
 
-def test_only_the_completion_carries_loss(base: Path, dataset: Path) -> None:
+def test_only_the_completion_carries_loss(tiny: Path, dataset: Path) -> None:
     from pipelines.training.dataset import tokens_of
     from pipelines.training.models import tokenizer_of
 
-    tokenizer = tokenizer_of(base)
+    tokenizer = tokenizer_of(tiny)
     rows, too_long = tokens_of(dataset, tokenizer, 128)
     assert too_long == 1
     row = rows[7]
@@ -248,14 +227,14 @@ def test_only_the_completion_carries_loss(base: Path, dataset: Path) -> None:
         (_row("a", "b") + '{"prompt": []}\n', "line 2 is not a row"),
     ],
 )
-def test_a_bad_dataset_is_named(base: Path, tmp_path: Path, content: str, message: str) -> None:
+def test_a_bad_dataset_is_named(tiny: Path, tmp_path: Path, content: str, message: str) -> None:
     from pipelines.training.dataset import tokens_of
     from pipelines.training.models import tokenizer_of
 
     path = tmp_path / "rows.jsonl"
     path.write_text(content)
     with pytest.raises(TrainingError, match=message):
-        tokens_of(path, tokenizer_of(base), 128)
+        tokens_of(path, tokenizer_of(tiny), 128)
 
 
 # --- Kills, torn files and full disks -------------------------------------------------------------
@@ -263,13 +242,13 @@ def test_a_bad_dataset_is_named(base: Path, tmp_path: Path, content: str, messag
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from pipelines.training.job import SftJob
+from pipelines.training.job import read_job
 from pipelines.training.run import train
 from teachers.progress import Silent
 
 async def deaf(_): ...
 
-job = SftJob.model_validate_json(Path(sys.argv[1]).read_text())
+job = read_job(Path(sys.argv[1]))
 asyncio.run(train(job, Path(sys.argv[2]), deaf, Silent()))
 """
 
@@ -408,9 +387,9 @@ def test_an_end_has_a_code_and_one_line(
     assert not files.result.exists()
 
 
-def test_a_refused_run_is_not_tried_again(base: Path, tmp_path: Path) -> None:
+def test_a_refused_run_is_not_tried_again(tiny: Path, tmp_path: Path) -> None:
     files = RunFolder(tmp_path / "run")
-    job = _job(base, tmp_path / "no-such-rows.jsonl")
+    job = _job(tiny, tmp_path / "no-such-rows.jsonl")
     with pytest.raises(TrainingError, match=r"no-such-rows.jsonl cannot be read"):
         asyncio.run(train(job, files.root, _deaf, Silent()))
     assert files.log.read_text().count("no-such-rows") == 2  # one line that names it twice

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict
 
 from judges.records import Parser
+from judges.share import Share, share
 from pipelines.gates.evaluation import Evaluation
-from pipelines.gates.statistics import Paired, Share, mcnemar, share
+from pipelines.gates.statistics import Paired, mcnemar
 from pipelines.recipe import Gate
 
 PARSERS: tuple[Parser, Parser] = ("strict", "lenient")

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from judges.records import Parser, VerificationState
-from pipelines.ask import Source, ask
+from pipelines.ask import ask
 from pipelines.check import Answered, check
 from pipelines.context import Context
+from pipelines.source import Source
 from pipelines.store import calls, checkpoints
 from pipelines.store.calls import Asked
 from pipelines.store.connection import transaction
@@ -49,13 +50,18 @@ class Subject(NamedTuple):
 
 
 def calls_for(context: Context, subject: Subject, prompts: Sequence[Prompt]) -> list[Asked]:
-    """The calls of one measurement: greedy, one answer a prompt."""
+    """The calls of one measurement, one answer a prompt; tasks with a right answer are greedy."""
     template, gate = context.recipe.template, context.recipe.gate
     ask_as = template.zero_shot if subject.prompting == "zero-shot" else template.few_shot
-    sampling = Sampling(n=1, temperature=0.0, max_tokens=gate.max_tokens)
+    greedy = Sampling(n=1, temperature=0.0, max_tokens=gate.max_tokens)
+    open_ = greedy.model_copy(update={"temperature": gate.temperature})
     return [
         Asked(
-            Call(weights=subject.weights, messages=ask_as(prompt), sampling=sampling),
+            Call(
+                weights=subject.weights,
+                messages=ask_as(prompt),
+                sampling=open_ if prompt.verifier == "none" else greedy,
+            ),
             prompt.id,
             f"eval {subject.prompting}",
         )
@@ -63,10 +69,10 @@ def calls_for(context: Context, subject: Subject, prompts: Sequence[Prompt]) -> 
     ]
 
 
-async def evaluate(
+async def answers(
     context: Context, subject: Subject, prompts: Sequence[Prompt], source: Source | None, name: str
-) -> Evaluation:
-    """Measure `subject` on `prompts`.
+) -> list[Answered]:
+    """A subject's answers to `prompts`, in order; a prompt without an answer is left out.
 
     Args:
         source: who answers; None if every answer is known to be stored.
@@ -76,11 +82,18 @@ async def evaluate(
     if source is not None:
         await ask(context, source, asked, f"{name} answers")
     samples = calls.samples_of(context.db, [one.call.id for one in asked])
-    answered = [
+    return [
         Answered(samples[one.call.id][0], prompt)
         for one, prompt in zip(asked, prompts, strict=True)
         if one.call.id in samples
     ]
+
+
+async def evaluate(
+    context: Context, subject: Subject, prompts: Sequence[Prompt], source: Source | None, name: str
+) -> Evaluation:
+    """Measure `subject` on `prompts`; arguments as in `answers`."""
+    answered = await answers(context, subject, prompts, source, name)
     strict = await check(context, answered, "strict", f"verify {name}")
     lenient = await check(context, answered, "lenient", f"verify {name} (lenient)")
     _store(context, subject, answered, strict, lenient)

@@ -15,7 +15,7 @@ def draw(report: Mapping[str, Any], loss: Sequence[tuple[int, float]], path: Pat
     """Draw the gate's report and the loss by step into a PNG file.
 
     Args:
-        report: a `Decision` as JSON.
+        report: a `Decision` or a `Shift` as JSON.
         loss: (step, training loss).
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,11 +24,11 @@ def draw(report: Mapping[str, Any], loss: Sequence[tuple[int, float]], path: Pat
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3, width_ratios=(5, 5, 3))
-    groups = {**report["by_task"], "all": report["shares"]}
-    for axis, parser in zip(axes, ("strict", "lenient"), strict=False):
-        _bars(axis, groups, parser)
-    axes[0].set_ylabel("held-out accuracy, 95 % interval")
-    axes[1].legend(frameon=False, fontsize=8)
+    if report.get("kind") == "preference":
+        _lengths(axes[0], report["lengths"])
+        _verdicts(axes[1], report["verdicts"])
+    else:
+        _accuracies(axes, report)
     axes[2].plot([step for step, _ in loss], [value for _, value in loss], color=COLOURS[4])
     axes[2].set(title="training loss", xlabel="step")
     outcome = "promoted" if report["promoted"] else "kept aside"
@@ -39,6 +39,29 @@ def draw(report: Mapping[str, Any], loss: Sequence[tuple[int, float]], path: Pat
     figure.savefig(image, format="png", dpi=120)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, image.getvalue())
+
+
+def _accuracies(axes: Any, report: Mapping[str, Any]) -> None:
+    groups = {**report["by_task"], "all": report["shares"]}
+    for axis, parser in zip(axes, ("strict", "lenient"), strict=False):
+        _bars(axis, groups, parser)
+    axes[0].set_ylabel("held-out accuracy, 95 % interval")
+    axes[1].legend(frameon=False, fontsize=8)
+
+
+def _lengths(axis: Any, lengths: Mapping[str, Sequence[int]]) -> None:
+    """How long each one's answers are: the share of answers up to each length."""
+    for colour, (who, tokens) in zip((COLOURS[0], COLOURS[-1]), lengths.items(), strict=True):
+        shares = [(place + 1) / len(tokens) for place in range(len(tokens))]
+        axis.step(sorted(tokens), shares, where="post", color=colour, label=who)
+    axis.set(title="length of answers", xlabel="tokens", ylabel="share up to this length")
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _verdicts(axis: Any, verdicts: Mapping[str, int]) -> None:
+    """What the judge says of the student's answers."""
+    axis.bar(list(verdicts), list(verdicts.values()), color=COLOURS[: len(verdicts)])
+    axis.set(title="the judge on the student's answers" if verdicts else "no judge")
 
 
 def _bars(axis: Any, groups: Mapping[str, Mapping[str, Any]], parser: str) -> None:

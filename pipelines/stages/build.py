@@ -1,6 +1,5 @@
 """Verified answers become a frozen dataset; what does not is kept with its reason."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -8,16 +7,14 @@ from typing import Any
 from judges.records import VerificationState
 from pipelines.check import Answered, check
 from pipelines.context import Context
-from pipelines.hygiene.decontaminate import HeldOut
+from pipelines.freeze import freeze, held_out_of
 from pipelines.hygiene.dedup import Seen
-from pipelines.hygiene.text import words
 from pipelines.stages import label
-from pipelines.store import calls, datasets
+from pipelines.store import datasets
 from pipelines.store.connection import transaction
-from pipelines.store.datasets import Rejection, StoredDataset
+from pipelines.store.datasets import Rejection
 from teachers.errors import RoundStopped
-from teachers.files import sha256_of, write_whole
-from teachers.records import Prompt, Sample, content_id
+from teachers.records import Prompt, Sample
 
 NAME = "build"
 
@@ -46,7 +43,8 @@ async def run(context: Context) -> dict[str, Any]:
             f"{context.recipe.build.minimum} (build.minimum).\n{show(table)}",
             hint=_advice(table["rejected"]),
         )
-    dataset = _freeze(context, kept)
+    rows = [_row(context, *item) for item in kept]
+    dataset = freeze(context, "sft", rows, [item.sample.id for item in kept])
     return {"dataset": dataset.id, "rows": dataset.rows, "path": str(dataset.path), **table}
 
 
@@ -56,7 +54,7 @@ def _judge(
     """Each sample, or why it is out. The cheapest reasons come first."""
     seen = Seen()
     per_prompt: Counter[str] = Counter()
-    held_out = HeldOut(_held_out_texts(context))
+    held_out = held_out_of(context)
     for item in answered:
         sample, prompt = item
         state = states.get(sample.id, "error")
@@ -73,33 +71,6 @@ def _judge(
         else:
             per_prompt[prompt.id] += 1
             yield item
-
-
-def _held_out_texts(context: Context) -> Iterator[tuple[str, str]]:
-    """Every held-out question of the whole store's round, and its answer where that is a text."""
-    for prompt, split in calls.prompts_of(context.db, context.round_id):
-        if split == "held_out":
-            yield f"{prompt.id} (question)", prompt.question
-            for text in (prompt.reference or "", str(prompt.entry.get("working", ""))):
-                if len(words(text)) >= MIN_ANSWER_WORDS:
-                    yield f"{prompt.id} (answer)", text
-
-
-# A shorter answer ("42") has no identity: half of all texts would hold it.
-MIN_ANSWER_WORDS = 8
-
-
-def _freeze(context: Context, kept: list[Answered]) -> StoredDataset:
-    """Write the dataset under a name that says what is in it."""
-    lines = [json.dumps(_row(context, *item), ensure_ascii=False) for item in kept]
-    dataset_id = content_id("dataset", lines)
-    path = context.home.datasets / f"{dataset_id}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, "\n".join(lines) + "\n")
-    stored = StoredDataset(dataset_id, len(lines), path, sha256_of(path))
-    with transaction(context.db) as db:
-        datasets.add_dataset(db, context.round_id, stored, [item.sample.id for item in kept])
-    return stored
 
 
 def _row(context: Context, sample: Sample, prompt: Prompt) -> dict[str, Any]:

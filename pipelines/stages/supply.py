@@ -60,7 +60,8 @@ async def run(context: Context) -> dict[str, Any]:
 
 def _refuse_too_few(context: Context, sides: Counter[Split]) -> None:
     least = context.recipe.gate.min_items
-    if sides["held_out"] < least:
+    # A judge is held against cases that it never saw, not against prompts.
+    if context.recipe.train.objective != "judge" and sides["held_out"] < least:
         raise RoundStopped(
             f"There are {sides['held_out']} held-out prompts; the gate wants at least {least}.",
             hint="Raise held_out of the supply's sources, or lower gate.min_items.",

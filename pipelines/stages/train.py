@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.context import Context
-from pipelines.stages import build
+from pipelines.stages import build, lessons, pair
 from pipelines.store import checkpoints, datasets
 from pipelines.store.checkpoints import Checkpoint
 from pipelines.store.connection import transaction
-from pipelines.training.job import Result, SftJob
+from pipelines.training.job import Job, JudgeJob, PreferenceJob, Result, SftJob
 from pipelines.training.journal import Metric
 from pipelines.training.run import train
 from teachers.engine import has_nvidia
@@ -25,7 +25,7 @@ async def run(context: Context) -> dict[str, Any]:
     Raises:
         TrainingError: the training process failed; its log's last lines are in the hint.
     """
-    dataset_id = str(context.report(build.NAME)["dataset"])
+    dataset_id = str(context.report(_made_by(context))["dataset"])
     job = _job(context, dataset_id)
     # Not the job itself: it holds paths, and a moved home is the same run.
     how = context.recipe.train.model_dump(mode="json")
@@ -60,16 +60,28 @@ async def run(context: Context) -> dict[str, Any]:
     }
 
 
-def _job(context: Context, dataset_id: str) -> SftJob:
+def _made_by(context: Context) -> str:
+    """The stage that froze the dataset."""
+    train = context.recipe.train
+    if train.objective == "judge":
+        return lessons.NAME
+    return pair.NAME if train.wants_pairs else build.NAME
+
+
+def _job(context: Context, dataset_id: str) -> Job:
     dataset = datasets.dataset(context.db, dataset_id)
     if not dataset.path.is_file() or sha256_of(dataset.path) != dataset.sha256:
         raise TrainingError(f"{dataset.path} is not the dataset that was frozen.")
-    return SftJob(
+    settings = context.recipe.train
+    kind: type[Job] = PreferenceJob if settings.wants_pairs else SftJob
+    if settings.objective == "judge":
+        kind = JudgeJob
+    return kind(
         base=context.base.path,
         base_weights=context.base.fingerprint,
         dataset=dataset.path,
         device="gpu" if has_nvidia() else "cpu",
-        **context.recipe.train.model_dump(),
+        **settings.model_dump(),
     )
 
 

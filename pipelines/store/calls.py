@@ -102,10 +102,11 @@ def finish(db: Database, asked: Asked, attempt: int, completion: Completion) -> 
         (at, *completion.usage, asked.call.id, attempt),
     )
     db.conn.executemany(
-        "insert into samples values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert into samples values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (sample.id, sample.call_id, asked.prompt_id, sample.position, sample.text)
             + (sample.thinking, sample.finish_reason, sample.tokens, at)
+            + (json.dumps(sample.first_token) if sample.first_token else None,)
             for sample in completion.samples
         ],
     )
@@ -140,9 +141,9 @@ def _gone(whose: str) -> bool:
 def done_calls(db: Database, ids: Iterable[str]) -> set[str]:
     """Which of these calls have been answered."""
     done: set[str] = set()
-    for some in _chunks(list(ids)):
+    for some in chunks(list(ids)):
         rows = db.execute(
-            f"select id from calls where state = 'done' and id in ({_marks(some)})", some
+            f"select id from calls where state = 'done' and id in ({marks(some)})", some
         )
         done.update(row[0] for row in rows)
     return done
@@ -151,13 +152,13 @@ def done_calls(db: Database, ids: Iterable[str]) -> set[str]:
 def samples_of(db: Database, call_ids: Sequence[str]) -> dict[str, list[Sample]]:
     """The answers of some calls, each call's in order of position."""
     found: dict[str, list[Sample]] = {}
-    for some in _chunks(call_ids):
+    for some in chunks(call_ids):
         rows = db.execute(
-            "select call_id, position, text, thinking, finish_reason, tokens from samples"
-            f" where call_id in ({_marks(some)}) order by call_id, position",
+            "select call_id, position, text, thinking, finish_reason, tokens, first_token"
+            f" from samples where call_id in ({marks(some)}) order by call_id, position",
             some,
         )
-        for call_id, position, text, thinking, finish_reason, tokens in rows:
+        for call_id, position, text, thinking, finish_reason, tokens, first_token in rows:
             sample = Sample(
                 call_id=call_id,
                 position=position,
@@ -165,9 +166,28 @@ def samples_of(db: Database, call_ids: Sequence[str]) -> dict[str, list[Sample]]
                 thinking=thinking,
                 finish_reason=finish_reason,
                 tokens=tokens,
+                first_token=json.loads(first_token or "[]"),
             )
             found.setdefault(call_id, []).append(sample)
     return found
+
+
+def tasks_of(db: Database, prompt_ids: Sequence[str]) -> dict[str, str]:
+    """The task of each prompt, by the prompt's id."""
+    found: dict[str, str] = {}
+    for some in chunks(sorted(set(prompt_ids))):
+        found.update(db.execute(f"select id, task from prompts where id in ({marks(some)})", some))
+    return found
+
+
+def pace(db: Database, weights: str) -> float | None:
+    """Calls a second that a model answered, from its newest thousand; None if there are too few."""
+    row = db.execute(
+        "select count(*), max(ended_at) - min(sent_at) from (select sent_at, ended_at from calls"
+        " where weights = ? and state = 'done' order by sent_at desc limit 1000)",
+        (weights,),
+    ).fetchone()
+    return row[0] / row[1] if row[0] > 1 and row[1] > 0 else None
 
 
 def add_verdict(db: Database, verdict: Verdict) -> None:
@@ -185,20 +205,22 @@ def verdict_states(db: Database, ids: Sequence[str]) -> dict[str, VerificationSt
     A check that timed out or broke says nothing for ever: it is left out, so it is tried again.
     """
     found: dict[str, VerificationState] = {}
-    for some in _chunks(ids):
+    for some in chunks(ids):
         found.update(
             db.execute(
                 "select id, state from verdicts where state not in ('timeout', 'error')"
-                f" and id in ({_marks(some)})",
+                f" and id in ({marks(some)})",
                 some,
             )
         )
     return found
 
 
-def _chunks(values: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:
+def chunks(values: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:
+    """Values in lists short enough for one statement."""
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
-def _marks(values: Sequence[str]) -> str:
+def marks(values: Sequence[str]) -> str:
+    """A placeholder for each value."""
     return ", ".join("?" * len(values))

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sqlite_utils import Database
 
 from pipelines.store.connection import now
+
+Kind = Literal["sft", "preference", "judge"]
 
 
 class Rejection(NamedTuple):
@@ -25,12 +27,20 @@ class StoredDataset(NamedTuple):
 
 
 def add_dataset(
-    db: Database, round_id: str, dataset: StoredDataset, sample_ids: Sequence[str]
+    db: Database,
+    round_id: str,
+    dataset: StoredDataset,
+    sample_ids: Sequence[str],
+    kind: Kind = "sft",
 ) -> None:
-    """Record a frozen dataset and which samples it holds, in order."""
+    """Record a frozen dataset and which samples it holds, in order.
+
+    Args:
+        sample_ids: of a preference dataset, each pair's chosen and then its rejected sample.
+    """
     db.execute(
-        "insert or ignore into datasets values (?, ?, 'sft', ?, ?, ?, ?)",
-        (dataset.id, round_id, dataset.rows, str(dataset.path), dataset.sha256, now()),
+        "insert or ignore into datasets values (?, ?, ?, ?, ?, ?, ?)",
+        (dataset.id, round_id, kind, dataset.rows, str(dataset.path), dataset.sha256, now()),
     )
     db.conn.executemany(
         "insert or ignore into dataset_rows values (?, ?, ?)",

@@ -46,6 +46,40 @@ _RELATED: dict[str, tuple[tuple[str, str], ...]] = {
         ("items", "select prompt_id, strict, lenient from eval_items where eval_id = :id limit 20"),
     ),
     "promotions": (),
+    "judges": (
+        (
+            "certificates",
+            "select id, principle_id, gold, passed from certificates where judge_id = :id",
+        ),
+    ),
+    "principles": (
+        (
+            "certificates",
+            "select id, judge_id, gold, passed from certificates where principle_id = :id",
+        ),
+    ),
+    "comparisons": (
+        (
+            "labels",
+            "select annotator, principle_id, choice, note from labels where comparison_id = :id",
+        ),
+        (
+            "judgements",
+            'select judge_id, principle_id, "order", state, value from judgements'
+            " where comparison_id = :id limit 50",
+        ),
+    ),
+    "judgements": (),
+    "scores": (),
+    "certificates": (),
+    "labels": (),
+    "constitutions": (
+        (
+            "commits",
+            "select seq, parent, author, message from constitution_commits"
+            " where constitution_id = :id order by seq",
+        ),
+    ),
 }
 
 
@@ -96,6 +130,6 @@ def rows_of(store: Path, table: str, limit: int) -> Rows:
     if table not in names:
         raise ConfigError(f"There is no table {table!r}.", hint="There are: " + ", ".join(names))
     columns = query(store, f"select * from {table} limit 0").columns
-    times = ("created_at", "started_at", "sent_at", "moved_at")
+    times = ("created_at", "started_at", "sent_at", "moved_at", "committed_at")
     order = next((f" order by {column} desc" for column in times if column in columns), "")
     return query(store, f"select * from {table}{order}", rows=limit)

@@ -6,7 +6,7 @@ from sqlite_utils.migrations import Migrations
 MIGRATIONS = Migrations("preceptor")
 
 # Times are seconds since 1970. Columns that hold JSON say so in their name or are called
-# `report`, `request`, `entry`, `job` or `recipe`.
+# `report`, `request`, `entry`, `job`, `recipe` or `content`.
 
 
 @MIGRATIONS()
@@ -170,6 +170,156 @@ def m005_gates(db: Database) -> None:
         create view aliases as
             select name, checkpoint_id, why, moved_at from alias_moves
             where seq in (select max(seq) from alias_moves group by name)""",
+    )
+
+
+@MIGRATIONS()
+def m006_constitutions(db: Database) -> None:
+    _run(
+        db,
+        """
+        create table constitutions (
+            id text primary key, name text not null, content text not null, created_at real not null
+        ) strict""",
+        "create index constitutions_by_name on constitutions (name)",
+        # A version that comes back is committed again, and has one row above all the same.
+        """
+        create table constitution_commits (
+            seq integer primary key, name text not null,
+            constitution_id text not null references constitutions (id),
+            parent text references constitutions (id),
+            author text not null, message text not null, committed_at real not null
+        ) strict""",
+        "create index commits_of_constitution on constitution_commits (name, seq)",
+    )
+
+
+@MIGRATIONS()
+def m007_judgements(db: Database) -> None:
+    _run(
+        db,
+        # JSON: the likeliest first tokens of a verdict, from which it can be read again.
+        "alter table samples add column first_token text",
+        """
+        create table judges (
+            id text primary key, kind text not null check (kind in ('compare', 'score')),
+            weights text not null, spec text not null, place text not null,
+            created_at real not null
+        ) strict""",
+        "create table principles (id text primary key, text text not null) strict",
+        """
+        create table comparisons (
+            id text primary key, prompt_id text, conversation text not null,
+            first text not null, second text not null, first_sample text, second_sample text,
+            source text not null check (source in ('round', 'gate', 'case', 'gold')),
+            created_at real not null
+        ) strict""",
+        "create index comparisons_by_prompt on comparisons (prompt_id)",
+        """
+        create table judgements (
+            id text primary key, comparison_id text not null references comparisons (id),
+            principle_id text not null references principles (id),
+            judge_id text not null references judges (id),
+            "order" text not null check ("order" in ('forward', 'backward')),
+            state text not null check (state in ('read', 'unparsed', 'refused', 'error')),
+            value real, outside real, call_id text, created_at real not null
+        ) strict""",
+        "create index judgements_by_comparison on judgements (comparison_id, judge_id)",
+        """
+        create table scores (
+            id text primary key, answer_id text not null, sample_id text,
+            principle_id text not null references principles (id),
+            judge_id text not null references judges (id),
+            state text not null check (state in ('read', 'unparsed', 'refused', 'error')),
+            value real, outside real, call_id text, created_at real not null
+        ) strict""",
+        "create index scores_by_answer on scores (answer_id, judge_id)",
+        """
+        create table certificates (
+            id text primary key, judge_id text not null references judges (id),
+            principle_id text not null references principles (id), gold text not null,
+            passed integer not null, figures text not null, created_at real not null
+        ) strict""",
+        # What trained a judge may not certify it.
+        """
+        create table seen_by_judges (
+            weights text not null, comparison_id text not null references comparisons (id),
+            primary key (weights, comparison_id)
+        ) strict, without rowid""",
+        """
+        create table footings (
+            weights text not null, words text not null, rung text not null,
+            thinks integer not null, notes text not null, created_at real not null,
+            primary key (weights, words)
+        ) strict""",
+    )
+
+
+@MIGRATIONS()
+def m008_labels(db: Database) -> None:
+    _run(
+        db,
+        # No principle: which answer is better, all things considered.
+        """
+        create table labels (
+            id text primary key, comparison_id text not null references comparisons (id),
+            annotator text not null, principle_id text references principles (id),
+            choice text not null check (choice in ('first', 'second', 'tie', 'skip', 'both_bad')),
+            shown text not null check (shown in ('forward', 'backward')),
+            seconds real not null, note text not null, ranking_id text, created_at real not null
+        ) strict""",
+        "create index labels_by_comparison on labels (comparison_id, principle_id)",
+    )
+
+
+@MIGRATIONS()
+def m009_revisions(db: Database) -> None:
+    _run(
+        db,
+        """
+        create table revisions (
+            id text primary key, answer_id text not null, sample_id text references samples (id),
+            number integer not null, principle_id text not null references principles (id),
+            critique text, text text, edit_share real, stop text
+                check (stop in ('unchanged', 'empty', 'cut', 'unanswered')),
+            critique_call text not null, revision_call text, created_at real not null
+        ) strict""",
+        "create index revisions_of_answer on revisions (answer_id, number)",
+        # `judges` holds a JSON list of ids.
+        """
+        create table panel_judgements (
+            id text primary key, comparison_id text not null references comparisons (id),
+            principle_id text not null references principles (id), judges text not null,
+            state text not null, p real, decided integer not null, spoke integer not null,
+            disagreement real, dissent real, created_at real not null
+        ) strict""",
+        "create index panel_judgements_by_comparison on panel_judgements (comparison_id)",
+    )
+
+
+@MIGRATIONS()
+def m010_pairs(db: Database) -> None:
+    _run(
+        db,
+        """
+        create table pairs (
+            id text primary key, round_id text not null references rounds (id),
+            comparison_id text not null references comparisons (id),
+            chosen_sample text not null references samples (id),
+            rejected_sample text not null references samples (id),
+            source text not null
+                check (source in ('judge', 'verifier', 'construction', 'human')),
+            p real not null, decisions text not null, vetoed_by text, created_at real not null
+        ) strict""",
+        "create index pairs_of_chosen on pairs (chosen_sample)",
+        "create index pairs_of_rejected on pairs (rejected_sample)",
+        """
+        create table pair_rejections (
+            round_id text not null references rounds (id),
+            comparison_id text not null references comparisons (id),
+            reason text not null, detail text,
+            primary key (round_id, comparison_id)
+        ) strict, without rowid""",
     )
 
 

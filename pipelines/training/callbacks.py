@@ -1,16 +1,23 @@
 """What we hang into a trainer: the live journal, the alarm for a broken loss, and the seals."""
 
 import math
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipelines.training.journal import Journal
 from pipelines.training.resume import seal
 from teachers.errors import TrainingError
 
-_KEPT = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "entropy")
+# What a trainer of TRL logs under these names; what is noted here is kept whatever it is called.
+_KEPT = (
+    *("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "entropy", "kl"),
+    *("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"),
+    *("logps/chosen", "logps/rejected"),
+)
 
 
 class Live(TrainerCallback):
@@ -18,6 +25,12 @@ class Live(TrainerCallback):
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._noted: dict[str, list[float]] = defaultdict(list)
+
+    def note(self, **figures: Tensor) -> None:
+        """Keep the mean of each figure with the step that is logged next."""
+        for name, figure in figures.items():
+            self._noted[name].append(figure.detach().float().mean().item())
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -33,9 +46,10 @@ class Live(TrainerCallback):
         **_: Any,
     ) -> None:
         """Raises: TrainingError: a value is no number. It comes before the step is saved."""
-        for name in _KEPT:
-            if (value := (logs or {}).get(name)) is None:
-                continue
+        found = {name: value for name, value in (logs or {}).items() if name in _KEPT}
+        found |= {name: sum(values) / len(values) for name, values in self._noted.items()}
+        self._noted.clear()
+        for name, value in found.items():
             if not math.isfinite(value):
                 raise TrainingError(
                     f"At step {state.global_step} {name} is {value}: training diverged."

@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipelines.training.job import DONE, FULL, LOCKED, REFUSED, Result, RunFolder, SftJob
+from pipelines.training.job import DONE, FULL, LOCKED, REFUSED, Job, Result, RunFolder, read_job
 from pipelines.training.journal import Journal, Metric, Reader
 from pipelines.training.resume import last_sealed, step_of
 from teachers.errors import PreceptorError
@@ -26,8 +27,11 @@ from teachers.files import sha256_of, write_whole
 from teachers.process import started_at
 from teachers.weights import checked
 
-Train = Callable[[SftJob, RunFolder, Journal, Path | None], None]
-"""An objective: trains from a checkpoint or from the start, and leaves the adapter."""
+Train = Callable[[Any, RunFolder, Journal, Path | None], None]
+"""An objective: trains from a checkpoint or from the start, and leaves the adapter.
+
+Its first argument is the kind of job that has its module as `Job.module`.
+"""
 
 _BEGAN = time.monotonic()
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -62,7 +66,7 @@ def as_child(folder: Path, train: Train) -> int:
 
 
 def _work(run: RunFolder, train: Train) -> Result:
-    job = SftJob.read(run.job)
+    job = read_job(run.job)
     checkpoint = last_sealed(run.checkpoints)
     with Journal(run.journal) as journal:
         weights = _produce(job, run, journal, train, checkpoint)
@@ -79,7 +83,7 @@ def _work(run: RunFolder, train: Train) -> Result:
 
 
 def _produce(
-    job: SftJob, run: RunFolder, journal: Journal, train: Train, checkpoint: Path | None
+    job: Job, run: RunFolder, journal: Journal, train: Train, checkpoint: Path | None
 ) -> str:
     """Train, merge and measure, leaving out what is there; returns the student's fingerprint."""
     journal.phase("load the training libraries")

@@ -1,10 +1,11 @@
 """What a training process is told, what it leaves behind, and the files between it and us."""
 
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from pipelines.recipe import Train, Tuning
 from teachers.errors import TrainingError
 
 # How a training process ends, apart from signals and crashes (1 and below).
@@ -17,63 +18,69 @@ FULL = 4
 """There was no space left on the disk."""
 
 
-class SftJob(BaseModel):
-    """Supervised fine-tuning of an adapter on prompts and their answers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Job(Tuning):
+    """What every training process is told, whatever its objective."""
 
     base: Path
     """Folder of the model to start from, in the Hugging Face layout."""
     base_weights: str
     """Fingerprint of that folder."""
     dataset: Path
-    """JSONL file; each row has `prompt` and `completion`, lists of messages."""
-    adapter: Literal["lora", "qlora"] = "lora"
-    """`qlora` holds the base in 4 bits (NF4, double quantization) while training."""
-    rank: int = Field(default=16, ge=1)
-    """Inner width of the adapter's matrices."""
-    alpha: int = Field(default=32, ge=1)
-    """The adapter's output is multiplied by alpha / rank."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the adapter's inputs that are dropped while training."""
+    """JSONL file; its rows are described in `pipelines.training.dataset`."""
     target_modules: str | tuple[str, ...] = "all-linear"
     """Layers that get an adapter; `all-linear` is every linear layer but the output."""
-    learning_rate: float = Field(default=2e-4, gt=0)
-    """Highest learning rate. Adapters want about 10 times that of full fine-tuning."""
-    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
-    """How the learning rate goes on after the warm-up."""
-    warmup_share: float = Field(default=0.05, ge=0, lt=1)
-    """Share of the steps in which the learning rate rises from 0."""
-    epochs: int = Field(default=1, ge=1)
-    """Passes over the dataset."""
-    batch_size: int = Field(default=8, ge=1)
-    """Rows that go through the model at once (packs of rows with `packing`)."""
-    accumulation: int = Field(default=1, ge=1)
-    """Batches that make one optimizer step."""
-    max_length: int = Field(default=1024, ge=1)
-    """Longest prompt and completion together, in tokens; longer rows are left out and counted."""
-    packing: bool = False
-    """Join rows into packs of `max_length` tokens; they do not see each other."""
-    gradient_checkpointing: bool = False
-    """Compute activations twice instead of keeping them: less memory, a fifth more time."""
-    save_steps: int = Field(default=50, ge=1)
-    """Optimizer steps between checkpoints: the most that a kill can cost."""
-    seed: int = 0
-    """Order of the rows, first adapter weights and dropout."""
     device: Literal["cpu", "gpu"] = "cpu"
 
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Raises: TrainingError: the file is not a job."""
-        try:
-            return cls.model_validate_json(path.read_text())
-        except (OSError, ValidationError) as broken:
-            raise TrainingError(f"{path} is not a job: {broken}") from broken
+    module: ClassVar[str]
+    """What to run in the child process."""
 
-    def same_as(self, other: Self) -> bool:
+    def same_as(self, other: "Job") -> bool:
         """Whether both train the same; files may have moved in between."""
         places = {"base", "dataset"}
         return self.model_dump(exclude=places) == other.model_dump(exclude=places)
+
+
+class SftJob(Job):
+    """Supervised fine-tuning on prompts and their answers."""
+
+    objective: Literal["sft"] = "sft"
+    module = "pipelines.training.sft"
+
+
+class PreferenceJob(Job, Train):
+    """Training on pairs of a better and a worse answer."""
+
+    objective: Literal["dpo", "kto", "orpo", "simpo"]
+    module = "pipelines.training.preference"
+
+
+class JudgeJob(Job):
+    """Training a judge that says one of two words of a prompt that holds an answer."""
+
+    objective: Literal["judge"] = "judge"
+    module = "pipelines.training.judge"
+
+    words: tuple[str, str] = ("yes", "no")
+    """The verdicts good and bad; each must be one token at the start of the judge's turn."""
+    center_coefficient: float = Field(default=0.01, ge=0)
+    """How strongly the scores of a pair are held around 0, where yes and no are even."""
+
+
+def read_job(path: Path) -> Job:
+    """The job in a file, as the class that its objective names.
+
+    Raises:
+        TrainingError: the file is not a job.
+    """
+    try:
+        return _JOBS.validate_json(path.read_text())
+    except (OSError, ValidationError) as broken:
+        raise TrainingError(f"{path} is not a job: {broken}") from broken
+
+
+# In this order: a job from before there were several objectives does not say its own.
+_AnyJob = Annotated[SftJob | PreferenceJob | JudgeJob, Field(union_mode="left_to_right")]
+_JOBS: TypeAdapter[SftJob | PreferenceJob | JudgeJob] = TypeAdapter(_AnyJob)
 
 
 class Result(BaseModel):
@@ -84,7 +91,7 @@ class Result(BaseModel):
     steps: int
     """Optimizer steps in all."""
     final_loss: float
-    """Mean loss of the last step's completion tokens, in nats."""
+    """Of the last step; for sft, the mean over completion tokens in nats."""
     seconds: float
     """Wall time of the process that finished; interrupted ones before it are not counted."""
     peak_bytes: int

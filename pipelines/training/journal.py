@@ -51,6 +51,11 @@ class Journal:
     def metric(self, step: int, name: str, value: float) -> None:
         self._add(Metric(step, name, value)._asdict())
 
+    def rows(self, kept: int, too_long: int) -> None:
+        """How many rows of the dataset are trained on, and how many exceed the limit."""
+        self.metric(0, "rows", kept)
+        self.metric(0, "rows_too_long", too_long)
+
     def _add(self, line: dict[str, object]) -> None:
         self._out.write(json.dumps(line) + "\n")
         self._out.flush()

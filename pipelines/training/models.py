@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from pipelines.training.job import SftJob
+from pipelines.training.job import Job
 from teachers.errors import TrainingError
 from teachers.files import whole_folder
 from teachers.sync import MIN_TOKENS, PROBE_TEXT
@@ -45,7 +45,7 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def base_model(job: SftJob) -> PreTrainedModel:
+def base_model(job: Job) -> PreTrainedModel:
     """The base as it is trained on: bf16, or 4 bits with bf16 arithmetic."""
     return _loaded(job.base, job, _NF4 if job.adapter == "qlora" else None)
 
@@ -59,7 +59,7 @@ _NF4 = BitsAndBytesConfig(
 
 
 def _loaded(
-    folder: Path, job: SftJob, quantization: BitsAndBytesConfig | None = None
+    folder: Path, job: Job, quantization: BitsAndBytesConfig | None = None
 ) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
@@ -70,30 +70,45 @@ def _loaded(
     return model
 
 
-def with_adapter(model: PreTrainedModel, job: SftJob) -> PeftModel:
+def with_adapter(model: PreTrainedModel, job: Job) -> PeftModel:
     """The model with a new adapter on it, in float32; torch's seed decides its first weights."""
+    wrapped: PeftModel = get_peft_model(model, adapter_config(job), adapter_name=ADAPTER)
+    return wrapped
+
+
+def adapter_config(job: Job) -> LoraConfig:
+    """What the job's adapter is."""
     modules = job.target_modules
-    config = LoraConfig(
+    return LoraConfig(
         task_type="CAUSAL_LM",
         r=job.rank,
         lora_alpha=job.alpha,
         lora_dropout=job.dropout,
         target_modules=modules if isinstance(modules, str) else list(modules),
     )
-    wrapped: PeftModel = get_peft_model(model, config, adapter_name=ADAPTER)
-    return wrapped
+
+
+def in_float32(model: PeftModel) -> None:
+    """Hold the adapter in float32 again: TRL casts it to bf16 over a 4-bit base.
+
+    There a step of 1e-4 is rounded away.
+    """
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.to(torch.float32)
 
 
 def save_adapter(model: PeftModel, target: Path) -> None:
     """Save the adapter as a plain folder that vLLM and PEFT open whatever its name was."""
     with whole_folder(target) as partial:
         model.save_pretrained(str(partial))
-        for path in (partial / ADAPTER).iterdir():
-            path.rename(partial / path.name)
-        (partial / ADAPTER).rmdir()
+        if (named := partial / ADAPTER).is_dir():
+            for path in named.iterdir():
+                path.rename(partial / path.name)
+            named.rmdir()
 
 
-def merge(job: SftJob, adapter: Path, target: Path) -> None:
+def merge(job: Job, adapter: Path, target: Path) -> None:
     """Save base and adapter as one bf16 model.
 
     A 4-bit base is merged as the values its 4 bits stand for: what is served is what was trained.
@@ -107,7 +122,7 @@ def merge(job: SftJob, adapter: Path, target: Path) -> None:
         tokenizer_of(job.base).save_pretrained(partial)
 
 
-def measured(job: SftJob, folders: Mapping[str, Path]) -> dict[str, object]:
+def measured(job: Job, folders: Mapping[str, Path]) -> dict[str, object]:
     """What the models in some folders say of the probe text, as `teachers.sync.Probe` reads it.
 
     Args:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelines.training.job import FULL, LOCKED, REFUSED, Result, RunFolder, SftJob
+from pipelines.training.job import FULL, LOCKED, REFUSED, Job, Result, RunFolder, read_job
 from pipelines.training.journal import Metric, Phase, Reader
 from teachers.engine import tail
 from teachers.errors import TrainingError
@@ -40,7 +40,7 @@ _PASSED_ON = {
 }
 
 
-async def train(job: SftJob, folder: Path, on_metric: OnMetric, progress: Progress) -> Result:
+async def train(job: Job, folder: Path, on_metric: OnMetric, progress: Progress) -> Result:
     """Bring a training run to its end, wherever it stands.
 
     Args:
@@ -57,7 +57,7 @@ async def train(job: SftJob, folder: Path, on_metric: OnMetric, progress: Progre
     try:
         while not run.result.is_file():
             heard = telling.heard
-            code = await telling.follow(_running(run) or _start(run))
+            code = await telling.follow(_running(run) or _start(run, job.module))
             if run.result.is_file() or code is None or (code == LOCKED and _running(run)):
                 continue  # done; or an adopted process ended; or there is one to adopt
             if retried or code in (REFUSED, FULL) or (telling.heard == heard and code != LOCKED):
@@ -131,8 +131,8 @@ class _Telling:
             self._phase = None
 
 
-def _claim(run: RunFolder, job: SftJob) -> None:
-    if run.job.is_file() and not SftJob.read(run.job).same_as(job):
+def _claim(run: RunFolder, job: Job) -> None:
+    if run.job.is_file() and not read_job(run.job).same_as(job):
         raise TrainingError(f"{run.root} belongs to another training run; its job.json differs.")
     try:
         run.root.mkdir(parents=True, exist_ok=True)
@@ -158,11 +158,11 @@ def _environment() -> dict[str, str]:
     return {"GOMP_SPINCOUNT": "10000", **ours}
 
 
-def _start(run: RunFolder) -> _Process:
+def _start(run: RunFolder, module: str) -> _Process:
     with run.log.open("ab") as log:
         ours = subprocess.Popen(
             # Unbuffered: a log that cannot be flushed to a full disk would change the exit code.
-            [sys.executable, "-u", "-m", "pipelines.training.sft", str(run.root)],
+            [sys.executable, "-u", "-m", module, str(run.root)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -33,7 +33,7 @@ def read(
         path: a JSONL file.
         task: what the task is called in reports.
         question: the field that holds the question.
-        answer: the field that holds the reference answer.
+        answer: the field that holds the reference answer; not looked for with verifier `none`.
         verifier: which verifier decides.
 
     Raises:
@@ -60,10 +60,13 @@ def read(
 def _prompt(row: Any, task: str, question: str, answer: str, verifier: str) -> Prompt:
     if not isinstance(row, dict):
         raise TypeError("not a JSON object")
-    for field in (question, answer):
+    checked = verifier != "none"
+    for field in (question, answer) if checked else (question,):
         if not isinstance(row.get(field), str | int | float) or not str(row[field]).strip():
             raise TypeError(f"no {field!r} in it")
         str(row[field]).encode()  # half a surrogate pair is no text, and nobody could store it
+    if not checked:
+        return Prompt(task=task, question=str(row[question]).strip(), verifier=verifier)
     worked, mark, final = str(row[answer]).rpartition(_GSM8K_MARK)
     return Prompt(
         task=task,

@@ -5,6 +5,7 @@ import asyncio
 import os
 from pathlib import Path
 
+from tests.scripted.judging import Manner
 from tests.scripted.model import Model
 from tests.scripted.server import Script, Server
 
@@ -27,6 +28,13 @@ def main() -> None:
     parser.add_argument("--log", type=Path, help="one line for each request and each answer")
     parser.add_argument("--probes", type=Path, help="folder in which probe.json files lie")
     parser.add_argument("--stuck", action="store_true", help="keep the old weights, and say yes")
+    parser.add_argument("--judge", default="", help="answer judge prompts: see judging.py")
+    parser.add_argument("--judge-outside", type=float, default=0.0, help="mass on other tokens")
+    for field in ("logprobs", "choice", "schema"):
+        parser.add_argument(f"--no-{field}", action="store_true", help="refuse such requests")
+    parser.add_argument("--ignores-form", action="store_true", help="hold no reply to anything")
+    parser.add_argument("--longest", type=int, help="most characters of a prompt")
+    parser.add_argument("--letters-split", action="store_true", help="a word takes two tokens")
     flags, _ = parser.parse_known_args()
     script = Script(
         delay_s=flags.delay_ms / 1000,
@@ -35,9 +43,26 @@ def main() -> None:
         served=frozenset(flags.served_model_name),
         key=os.environ.get("VLLM_API_KEY"),
         log=flags.log,
+        judge=_manner(flags) if flags.judge else None,
     )
     server = Server(script, Model(flags.model, flags.probes, flags.stuck))
     asyncio.run(serve(flags.host, flags.port, server))
+
+
+def _manner(flags: argparse.Namespace) -> Manner:
+    refused = {
+        "logprobs": flags.no_logprobs,
+        "structured_outputs": flags.no_choice,
+        "response_format": flags.no_schema,
+    }
+    return Manner(
+        by=flags.judge,
+        outside=flags.judge_outside,
+        refuses=tuple(field for field, missing in refused.items() if missing),
+        ignores_form=flags.ignores_form,
+        longest=flags.longest,
+        split=flags.letters_split,
+    )
 
 
 if __name__ == "__main__":

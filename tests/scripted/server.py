@@ -14,7 +14,9 @@ from tests.scripted.answers import answers
 from tests.scripted.chat import completion, events
 from tests.scripted.faults import commit
 from tests.scripted.http import Request, read_request, response
+from tests.scripted.judging import Manner, unsupported, verdict
 from tests.scripted.model import Model
+from tests.scripted.revising import revision
 
 
 class Script(NamedTuple):
@@ -30,6 +32,8 @@ class Script(NamedTuple):
     """Model names it answers to; any name if empty."""
     key: str | None
     log: Path | None
+    judge: Manner | None = None
+    """How it judges, where it does."""
 
 
 class Server:
@@ -87,8 +91,13 @@ class Server:
                 names = sorted(served or {"scripted"})
                 return 200, {"data": [{"id": n, "root": str(self._model.folder)} for n in names]}
             case "POST", "/v1/chat/completions":
+                manner = self._script.judge
+                if manner and (missing := unsupported(body, manner)):
+                    return 400, {"error": {"message": f"{missing} is not supported"}}
+                if manner and (judged := verdict(body, manner)):
+                    return 200, judged
                 right = self._script.right_after if self._model.trained else self._script.right
-                return 200, completion(body, answers(body, right))
+                return 200, completion(body, revision(body) or answers(body, right))
             case "POST", "/v1/completions":
                 return 200, self._completion(body)
             case "POST", "/collective_rpc" if body.get("method") == "reload_weights":

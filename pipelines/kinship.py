@@ -1,0 +1,46 @@
+"""A warning where a judge is of the same family as the model whose answers it judges."""
+
+import json
+from collections.abc import Iterable
+
+from judges.family import marks_of_config, named
+from pipelines.recipe import Place
+from pipelines.seat import Seat
+from pipelines.source import identity, prepared
+from pipelines.workbench import Workbench
+
+
+def family(bench: Workbench, place: Place) -> frozenset[str]:
+    """The marks of a model's family: from its configuration, or from an endpoint's model name.
+
+    Raises:
+        WeightsError: local weights cannot be found.
+    """
+    if place.weights is None:
+        return frozenset({named(place.model or "")})
+    folder = prepared(place.weights, bench.home, bench.progress).path
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return marks_of_config(config) | _told(place.weights)
+
+
+def warn_of_kin(bench: Workbench, seats: Iterable[Seat], model: Place) -> list[str]:
+    """Say which judges are not independent of a model, and return what was said."""
+    own = family(bench, model)
+    weights = identity(model, None, bench.home, bench.progress)
+    found = []
+    for seat in seats:
+        if seat.judge.weights == weights:
+            found.append(f"{seat.judge.name} judges its own answers: the weights are the same")
+        elif common := own & family(bench, seat.place):
+            found.append(f"{seat.judge.name} judges its own family: both are {min(common)}")
+    for line in found:
+        bench.progress.say(line)
+    return found
+
+
+def _told(weights: str) -> frozenset[str]:
+    """The name that a packaged model or a hub id tells; a path's last part may say anything."""
+    name = weights.removeprefix("packaged:")
+    packaged = name != weights
+    hub = name.count("/") == 1 and not name.startswith((".", "~", "/"))
+    return frozenset({named(name)}) if packaged or hub else frozenset()

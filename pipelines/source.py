@@ -1,0 +1,113 @@
+"""Who answers: a model named in a recipe, found, opened, and brought back when it fails."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from typing import Protocol
+
+from pipelines.home import Home
+from pipelines.recipe import Place
+from pipelines.store import checkpoints
+from pipelines.store.checkpoints import Checkpoint
+from pipelines.store.connection import connect
+from pipelines.workbench import Workbench
+from teachers.client import Client, Endpoint
+from teachers.errors import ConfigError, WeightsError
+from teachers.progress import Progress
+from teachers.weights import Weights, checked, prepare
+
+# A model of our own making: `checkpoint:champion`, or an id's beginning after the colon.
+CHECKPOINT = "checkpoint:"
+
+
+class Source(Protocol):
+    """Somebody who answers: an engine of ours, or an endpoint elsewhere."""
+
+    @property
+    def client(self) -> Client: ...
+
+    async def ensure(self) -> None:
+        """Bring it back, if that is in our power."""
+
+    def worked(self) -> None:
+        """It gave a whole answer."""
+
+
+class Remote:
+    """An endpoint that is not ours to restart."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def ensure(self) -> None:
+        return None
+
+    def worked(self) -> None:
+        return None
+
+
+def prepared(name: str, home: Home, progress: Progress) -> Weights:
+    """A model's weights in a local folder.
+
+    Args:
+        name: as in `student.weights`.
+
+    Raises:
+        ConfigError: there is no such checkpoint.
+        WeightsError: the model cannot be found, or a checkpoint's files have changed.
+    """
+    if not name.startswith(CHECKPOINT):
+        return prepare(name, home.root, progress)
+    with closing(connect(home.store)) as db:
+        return merged(checkpoints.checkpoint(db, name.removeprefix(CHECKPOINT)))
+
+
+def merged(checkpoint: Checkpoint) -> Weights:
+    """A checkpoint's merged weights.
+
+    Raises:
+        WeightsError: its files are not those that were trained.
+    """
+    weights = checked(checkpoint.merged)
+    if weights.fingerprint != checkpoint.weights:
+        raise WeightsError(
+            f"{checkpoint.merged} is not what was trained: its files have changed.",
+            hint="Put its files back, or train it again with another train.seed.",
+        )
+    return weights
+
+
+def identity(place: Place, base: Weights | None, home: Home, progress: Progress) -> str:
+    """What a model's calls are filed under: its fingerprint, or its name and revision.
+
+    Args:
+        base: the model that is meant where the place names none.
+    """
+    if place.url:
+        return f"{place.url} {place.model}@{place.revision}"
+    return _weights(place, base, home, progress).fingerprint
+
+
+@asynccontextmanager
+async def opened(bench: Workbench, place: Place, base: Weights | None) -> AsyncIterator[Source]:
+    """The model of a place, ready to answer; a server of ours stays up for whoever asks next."""
+    if place.url and place.model:
+        endpoint = Endpoint(
+            url=place.url,
+            model=place.model,
+            api_key_env=place.api_key_env,
+            concurrency=place.concurrency,
+            timeout_s=place.timeout_s,
+        )
+        async with Client(endpoint) as client:
+            yield Remote(client)
+        return
+    weights = _weights(place, base, bench.home, bench.progress)
+    yield await bench.serving(weights)
+
+
+def _weights(place: Place, base: Weights | None, home: Home, progress: Progress) -> Weights:
+    if place.weights is not None:
+        return prepared(place.weights, home, progress)
+    if base is None:
+        raise ConfigError("A model is named by neither weights nor url.")
+    return base

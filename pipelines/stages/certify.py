@@ -1,0 +1,84 @@
+"""A trained judge has to pass, on cases and constructed pairs that it never saw.
+
+Measured beside the model that it was trained from, asked in the same words.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from judges.certify import Certificate
+from judges.constitution import Principle
+from pipelines.certification import measure
+from pipelines.context import Context
+from pipelines.recipe import JudgeSection
+from pipelines.seat import Seat, seated
+from pipelines.source import CHECKPOINT
+from pipelines.stages import lessons, train
+from pipelines.store import checkpoints, judgements
+from pipelines.store.connection import transaction
+
+NAME = "certify"
+
+
+async def run(context: Context) -> dict[str, Any]:
+    """Measure the judge, and give it the recipe's name as its alias if it passes every principle.
+
+    The report has its figures by principle, and those of the base.
+    """
+    checkpoint = checkpoints.checkpoint(context.db, context.report(train.NAME)["checkpoint"])
+    _remember_what_it_saw(context, checkpoint.weights)
+    principles = lessons.taught(context)
+    base = JudgeSection(weights=context.recipe.student.weights, kind="follows")
+    trained = JudgeSection(weights=f"{CHECKPOINT}{checkpoint.id}", kind="follows")
+    # One after the other: each has a model server of its own.
+    before = await _figures(context, await seated(context, base), principles)
+    after = await _figures(context, await seated(context, trained), principles)
+    failed = [name for name, figures in after.items() if figures["cases"]["faults"]]
+    if not failed:
+        with transaction(context.db) as db:
+            checkpoints.move_alias(db, context.recipe.name, checkpoint.id, "certified")
+    return {
+        "checkpoint": checkpoint.id,
+        "alias": None if failed else context.recipe.name,
+        "passed": not failed,
+        "principles": [
+            {
+                "principle": principle.id,
+                "text": principle.text,
+                "base": before[principle.text_id],
+                "judge": after[principle.text_id],
+            }
+            for principle in principles
+        ],
+    }
+
+
+async def _figures(
+    context: Context, seat: Seat, principles: Sequence[Principle]
+) -> dict[str, dict[str, Any]]:
+    """What a judge reaches on the kept-back cases and constructed pairs, by principle text."""
+    back = [one for one in lessons.every_lesson(context) if one.kept_back]
+    figures: dict[str, dict[str, Any]] = {}
+    for principle in principles:
+        of_it = [one for one in back if one.principle.text_id == principle.text_id]
+        figures[principle.text_id] = {
+            name: _told(context, await measure(context, seat, principle, pairs, name))
+            for name, origin in (("cases", "case"), ("constructed", "constructed"))
+            if (pairs := [one.known for one in of_it if one.origin == origin]) or name == "cases"
+        }
+    return figures
+
+
+def _told(context: Context, certificate: Certificate) -> dict[str, Any]:
+    criteria = context.recipe.lessons.certify
+    return {**certificate.model_dump(), "faults": certificate.faults(criteria)}
+
+
+def _remember_what_it_saw(context: Context, weights: str) -> None:
+    seen = [
+        one.known.compared.comparison.id
+        for one in lessons.every_lesson(context)
+        if not one.kept_back
+    ]
+    with transaction(context.db) as db:
+        judgements.add_seen(db, weights, seen)

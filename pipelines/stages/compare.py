@@ -1,0 +1,148 @@
+"""A round's answers put side by side, and what the judge says of them by each principle."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import combinations, product
+from typing import Any, NamedTuple
+
+from judges.judge import Judge
+from judges.records import Comparison, Judgement
+from pipelines.certification import require
+from pipelines.check import Answered, check
+from pipelines.context import Context
+from pipelines.judging import Question, judged, settled
+from pipelines.seat import seated
+from pipelines.stages import sample
+from pipelines.store import calls, judgements
+from pipelines.store.connection import transaction
+from pipelines.store.judgements import Compared
+from teachers.records import Prompt, Sample, content_id
+
+NAME = "compare"
+
+
+async def run(context: Context) -> dict[str, Any]:
+    """Judge the round's comparisons; the report counts the verdicts of each principle.
+
+    Raises:
+        Uncertified: the judge has not passed a principle that it would label with.
+    """
+    checkable = [
+        Answered(one.sample, prompt)
+        for prompt, found in candidates(context)
+        for one in found
+        if prompt.verifier != "none"
+    ]
+    await check(context, checkable, "strict", "verify answers")
+    section = context.recipe.judge
+    if context.recipe.pairs.source == "construction" or section is None:
+        compared = side_by_side(context, None)
+        with transaction(context.db) as db:
+            judgements.add_comparisons(db, (one.compared for one in compared))
+        return {"comparisons": len(compared), "judge": None}
+    seat = await seated(context, section)
+    certificates = await require(context, seat, context.principles, section.certify)
+    compared = side_by_side(context, seat.judge)
+    asked = questions(context, compared)
+    found = await judged(context, seat, asked, "judge answers")
+    return {
+        "comparisons": len(compared),
+        "judge": seat.judge.id,
+        "certified": {name: one.figures for name, one in certificates.items()},
+        "verdicts": _states(asked, found),
+    }
+
+
+class Candidate(NamedTuple):
+    """An answer that may become a side of a pair."""
+
+    sample: Sample
+    purpose: str
+    """How it was asked for, as in `stages.sample`."""
+
+
+class SideBySide(NamedTuple):
+    """Two candidates of one prompt."""
+
+    prompt: Prompt
+    first: Candidate
+    second: Candidate
+    compared: Compared
+
+
+def candidates(context: Context) -> Iterator[tuple[Prompt, list[Candidate]]]:
+    """The answers to each training prompt, in the prompts' order."""
+    stored = calls.prompts_of(context.db, context.round_id)
+    asked = sample.wanted(context)
+    samples = calls.samples_of(context.db, [one.call.id for one in asked])
+    by_prompt: dict[str, list[Candidate]] = {}
+    for one in asked:
+        found = [Candidate(answer, one.purpose) for answer in samples.get(one.call.id, ())]
+        by_prompt.setdefault(one.prompt_id, []).extend(found)
+    return ((prompt, by_prompt[prompt.id]) for prompt, _ in stored if prompt.id in by_prompt)
+
+
+def side_by_side(context: Context, judge: Judge | None) -> list[SideBySide]:
+    """The comparisons of the round: by construction, or all that the judge is asked about."""
+    return [
+        _compared(context, prompt, *two)
+        for prompt, found in candidates(context)
+        for two in _pairs(context, judge, found)
+    ]
+
+
+def questions(context: Context, compared: Sequence[SideBySide]) -> list[Question]:
+    """Each comparison by each principle that is about its prompt."""
+    return [
+        Question(one.compared, principle)
+        for one in compared
+        for principle in context.principles_for(one.prompt)
+    ]
+
+
+def verdicts(
+    context: Context, judge: Judge, compared: Sequence[SideBySide]
+) -> dict[str, dict[str, Judgement]]:
+    """What is stored of each comparison: by its id, then by principle."""
+    asked = questions(context, compared)
+    found: dict[str, dict[str, Judgement]] = {}
+    for question, judgement in zip(asked, settled(context, judge, asked), strict=True):
+        by_principle = found.setdefault(question.compared.comparison.id, {})
+        by_principle[question.principle.id] = judgement
+    return found
+
+
+def _pairs(
+    context: Context, judge: Judge | None, found: Sequence[Candidate]
+) -> list[tuple[Candidate, Candidate]]:
+    anchors = [one for one in found if one.purpose == sample.ANCHOR]
+    ours = [one for one in found if one.purpose != sample.ANCHOR]
+    if judge is None:
+        under = [one for one in ours if one.purpose == sample.UNDER]
+        against = anchors or [one for one in ours if one.purpose == sample.AGAINST]
+        return list(zip(under, against, strict=False))
+    every = list(product(ours, anchors) if anchors else combinations(ours, 2))
+    if judge.kind == "score":
+        return every  # each answer is graded once, however many pairs it is in
+    # A choice that does not depend on the order in which answers came.
+    every.sort(key=lambda two: content_id("choice", [one.sample.id for one in two]))
+    return every[: context.recipe.pairs.comparisons]
+
+
+def _compared(context: Context, prompt: Prompt, first: Candidate, second: Candidate) -> SideBySide:
+    if second.sample.id < first.sample.id:  # the same two answers are one comparison
+        first, second = second, first
+    comparison = Comparison(
+        conversation=context.recipe.template.zero_shot(prompt),
+        first=first.sample.text,
+        second=second.sample.text,
+    )
+    samples = (first.sample.id, second.sample.id)
+    return SideBySide(prompt, first, second, Compared(comparison, "round", prompt.id, samples))
+
+
+def _states(asked: Sequence[Question], found: Sequence[Judgement]) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = {}
+    for question, judgement in zip(asked, found, strict=True):
+        counts.setdefault(question.principle.id, Counter())[judgement.state] += 1
+    return {name: dict(count.most_common()) for name, count in counts.items()}

@@ -1,0 +1,109 @@
+"""Constitutions as versions: named by their content, with who committed them, when and why."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlite_utils import Database
+
+from judges.constitution import Constitution
+from judges.constitution_file import SHIPPED, load
+from pipelines.store.connection import now
+from teachers.errors import ConfigError
+
+
+class Version(NamedTuple):
+    """A constitution as it was committed."""
+
+    id: str
+    name: str
+    parent: str | None
+    """The version that was in force before; None for the first."""
+    author: str
+    message: str
+    committed_at: float
+
+
+class Committed(NamedTuple):
+    """The version in force after a commit."""
+
+    version: Version
+    new: bool
+    """False where it was in force already, and nothing was stored."""
+
+
+def commit(db: Database, constitution: Constitution, author: str, message: str) -> Committed:
+    """Put a version in force under its name."""
+    if (current := head(db, constitution.name)) and current.id == constitution.id:
+        return Committed(current, new=False)
+    version = Version(
+        constitution.id, constitution.name, current.id if current else None, author, message, now()
+    )
+    db.execute(
+        "insert or ignore into constitutions values (?, ?, ?, ?)",
+        (version.id, version.name, constitution.model_dump_json(), version.committed_at),
+    )
+    db.execute(
+        "insert into constitution_commits"
+        " (constitution_id, name, parent, author, message, committed_at) values (?, ?, ?, ?, ?, ?)",
+        version,
+    )
+    return Committed(version, new=True)
+
+
+def head(db: Database, name: str) -> Version | None:
+    """The version in force, or None where nothing of this name was committed."""
+    return next(iter(log(db, name, limit=1)), None)
+
+
+def log(db: Database, name: str, limit: int = -1) -> list[Version]:
+    """The commits under a name, newest first; all of them if there is no limit."""
+    rows = db.execute(
+        "select constitution_id, name, parent, author, message, committed_at"
+        " from constitution_commits where name = ? order by seq desc limit ?",
+        (name, limit),
+    )
+    return [Version(*row) for row in rows]
+
+
+def version(db: Database, ref: str) -> Constitution | None:
+    """The version in force under a name, or of an id or its beginning; None where there is none.
+
+    Raises:
+        ConfigError: more than one id begins so.
+    """
+    current = head(db, ref)
+    wanted = current.id if current else ref
+    rows = db.execute(
+        "select content from constitutions where substr(id, 1, length(?)) = ? limit 2",
+        (wanted, wanted),
+    ).fetchall()
+    if len(rows) > 1:
+        raise ConfigError(f"More than one constitution's id begins with {ref!r}.")
+    return Constitution.model_validate_json(rows[0][0]) if rows else None
+
+
+def resolve(ref: str, db: Database | None, folder: Path = SHIPPED) -> Constitution:
+    """A constitution by a file's path, a name, or a version's id or its beginning.
+
+    A name means the version in force; a file that comes with Preceptor is read only where nothing
+    was committed under its name. So a file that is broken, or half edited, changes nothing.
+
+    Args:
+        ref: what has a dot or a slash in it is a path.
+        db: the store, where there is one.
+        folder: where the files that come with Preceptor are.
+
+    Raises:
+        ConfigError: there is none, or the file is wrong.
+    """
+    if "." in ref or "/" in ref:
+        return load(Path(ref).expanduser())
+    if db is not None and (found := version(db, ref)):
+        return found
+    shipped = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if ref in shipped:
+        return load(shipped[ref])
+    raise ConfigError(
+        f"There is no constitution {ref!r}: no version, and no file that comes with Preceptor.",
+        hint=f"There are: {', '.join(shipped)}. A file of your own is named with its path.",
+    )

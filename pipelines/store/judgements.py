@@ -1,0 +1,248 @@
+"""Comparisons, what judges said of them order by order, and grades. One row a reply."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from sqlite_utils import Database
+
+from judges.constitution import Principle
+from judges.judge import Judge
+from judges.ladder import Footing
+from judges.records import Comparison, Order, Reading
+from pipelines.store.calls import chunks, marks
+from pipelines.store.connection import now
+from teachers.records import Message
+
+Table = Literal["judgements", "scores"]
+"""Where a judge's verdicts are: comparisons order by order, or grades."""
+
+Origin = Literal["round", "gate", "case", "gold"]
+"""Where a comparison comes from: a round's answers, its gate, a principle's cases, a gold file."""
+
+
+class Compared(NamedTuple):
+    """A comparison and where its answers come from."""
+
+    comparison: Comparison
+    origin: Origin
+    prompt_id: str | None = None
+    samples: tuple[str | None, str | None] = (None, None)
+    """Ids of the two answers, where they are samples."""
+
+
+def add_judge(db: Database, judge: Judge, place: str) -> None:
+    """Store a judge and, as JSON, where it was asked last; keys are never part of that."""
+    db.execute(
+        "insert into judges values (?, ?, ?, ?, ?, ?)"
+        " on conflict (id) do update set place = excluded.place",
+        (judge.id, judge.kind, judge.weights, judge.model_dump_json(), place, now()),
+    )
+
+
+def judge(db: Database, judge_id: str) -> Judge:
+    """A stored judge by its id."""
+    row = db.execute("select spec from judges where id = ?", (judge_id,)).fetchone()
+    return Judge.model_validate_json(row[0])
+
+
+def judges(db: Database) -> list[Judge]:
+    """Every judge that has spoken, oldest first."""
+    rows = db.execute("select spec from judges order by created_at, id")
+    return [Judge.model_validate_json(spec) for (spec,) in rows]
+
+
+def judges_of(db: Database, origin: Origin) -> list[tuple[Judge, str]]:
+    """The judges that were asked about comparisons of an origin and where, the newest first."""
+    rows = db.execute(
+        "select spec, place from judges where id in"
+        " (select judge_id from judgements join comparisons on comparisons.id = comparison_id"
+        "  where source = :origin"
+        "  union select judge_id from scores where sample_id in"
+        "  (select first_sample from comparisons where source = :origin))"
+        " order by created_at desc",
+        {"origin": origin},
+    )
+    return [(Judge.model_validate_json(spec), place) for spec, place in rows]
+
+
+def add_principles(db: Database, principles: Iterable[Principle]) -> None:
+    db.conn.executemany(
+        "insert or ignore into principles values (?, ?)",
+        [(principle.text_id, principle.text) for principle in principles],
+    )
+
+
+def add_comparisons(db: Database, compared: Iterable[Compared]) -> None:
+    """Store comparisons; one that is stored already keeps its first origin."""
+    at = now()
+    db.conn.executemany(
+        "insert or ignore into comparisons values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (one.comparison.id, one.prompt_id, _conversation(one.comparison))
+            + (one.comparison.first, one.comparison.second, *one.samples, one.origin, at)
+            for one in compared
+        ],
+    )
+
+
+def comparisons(db: Database, origin: Origin) -> list[Compared]:
+    """The stored comparisons of one origin, oldest first."""
+    rows = db.execute(
+        "select conversation, first, second, source, prompt_id, first_sample, second_sample"
+        " from comparisons where source = ? order by created_at, id",
+        (origin,),
+    )
+    return [
+        Compared(
+            Comparison(
+                conversation=tuple(Message(**turn) for turn in json.loads(conversation)),
+                first=first,
+                second=second,
+            ),
+            source,
+            prompt_id,
+            (one, other),
+        )
+        for conversation, first, second, source, prompt_id, one, other in rows
+    ]
+
+
+class JudgementRow(NamedTuple):
+    """One order's verdict on its way into the store."""
+
+    id: str
+    comparison_id: str
+    principle_id: str
+    judge_id: str
+    order: Order
+    reading: Reading
+    call_id: str | None
+
+
+class ScoreRow(NamedTuple):
+    """A grade on its way into the store."""
+
+    id: str
+    answer_id: str
+    sample_id: str | None
+    principle_id: str
+    judge_id: str
+    reading: Reading
+    call_id: str | None
+
+
+def add_judgements(db: Database, rows: Iterable[JudgementRow]) -> None:
+    """Store verdicts; a later reading of the same reply takes the place of an earlier one."""
+    at = now()
+    db.conn.executemany(
+        "insert or replace into judgements values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(*row[:5], *_reading(row.reading), row.call_id, at) for row in rows],
+    )
+
+
+def add_scores(db: Database, rows: Iterable[ScoreRow]) -> None:
+    """Store grades, as `add_judgements` does."""
+    at = now()
+    db.conn.executemany(
+        "insert or replace into scores values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(*row[:5], *_reading(row.reading), row.call_id, at) for row in rows],
+    )
+
+
+def readings(db: Database, table: Table, ids: Sequence[str]) -> dict[str, Reading]:
+    """What is stored of these verdicts, by id.
+
+    One that ended in an error says nothing for ever: it is left out, so it is tried again.
+    """
+    found: dict[str, Reading] = {}
+    for some in chunks(ids):
+        rows = db.execute(
+            f"select id, state, value, outside from {table}"
+            f" where state != 'error' and id in ({marks(some)})",
+            some,
+        )
+        for verdict_id, state, value, outside in rows:
+            found[verdict_id] = Reading(state=state, value=value, outside=outside)
+    return found
+
+
+def add_seen(db: Database, weights: str, comparison_ids: Iterable[str]) -> None:
+    """Record what a judge was trained on."""
+    db.conn.executemany(
+        "insert or ignore into seen_by_judges values (?, ?)",
+        [(weights, comparison_id) for comparison_id in comparison_ids],
+    )
+
+
+def seen(db: Database, weights: str) -> set[str]:
+    """The comparisons that a judge was trained on."""
+    rows = db.execute("select comparison_id from seen_by_judges where weights = ?", (weights,))
+    return {row[0] for row in rows}
+
+
+def add_footing(db: Database, weights: str, words: Sequence[str], footing: Footing) -> None:
+    """Store what an endpoint was found to be able to do."""
+    db.execute(
+        "insert or replace into footings values (?, ?, ?, ?, ?, ?)",
+        (weights, " ".join(words), footing.rung, int(footing.thinks))
+        + (json.dumps(footing.notes), now()),
+    )
+
+
+def footing(db: Database, weights: str, words: Sequence[str]) -> Footing | None:
+    """What an endpoint was found to be able to do, if it was ever tried."""
+    row = db.execute(
+        "select rung, thinks, notes from footings where weights = ? and words = ?",
+        (weights, " ".join(words)),
+    ).fetchone()
+    return Footing(row[0], bool(row[1]), tuple(json.loads(row[2]))) if row else None
+
+
+def replies(
+    db: Database, table: Table, judge_id: str
+) -> Iterator[list[JudgementRow] | list[ScoreRow]]:
+    """A judge's verdicts, some hundred at a time."""
+    ids = [row[0] for row in db.execute(f"select id from {table} where judge_id = ?", (judge_id,))]
+    names = {
+        "judgements": 'id, comparison_id, principle_id, judge_id, "order"',
+        "scores": "id, answer_id, sample_id, principle_id, judge_id",
+    }[table]
+    for some in chunks(ids):
+        rows = db.execute(
+            f"select {names}, state, value, outside, call_id from {table}"
+            f" where id in ({marks(some)})",
+            some,
+        ).fetchall()
+        yield [_row(table, row) for row in rows]
+
+
+def add_certificate(
+    db: Database,
+    certificate_id: str,
+    judge_id: str,
+    principle_id: str,
+    gold: str,
+    passed: bool,
+    figures: Mapping[str, object],
+) -> None:
+    """Store what a measurement of a judge found."""
+    db.execute(
+        "insert or replace into certificates values (?, ?, ?, ?, ?, ?, ?)",
+        (certificate_id, judge_id, principle_id, gold, int(passed), json.dumps(figures), now()),
+    )
+
+
+def _row(table: Table, row: Sequence[Any]) -> Any:
+    *names, state, value, outside, call_id = row
+    reading = Reading(state=state, value=value, outside=outside)
+    kind: type[Any] = JudgementRow if table == "judgements" else ScoreRow
+    return kind(*names, reading, call_id)
+
+
+def _conversation(comparison: Comparison) -> str:
+    return json.dumps([turn.model_dump() for turn in comparison.conversation], ensure_ascii=False)
+
+
+def _reading(reading: Reading) -> tuple[str, float | None, float | None]:
+    return reading.state, reading.value, reading.outside

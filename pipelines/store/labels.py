@@ -1,0 +1,159 @@
+"""What people said of comparisons, and what is worth asking them next."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from sqlite_utils import Database
+
+from judges.labels import Choice, Label, Labelled
+from judges.records import Comparison, Reading
+from pipelines.store.calls import chunks, marks
+from pipelines.store.connection import now
+from pipelines.store.judgements import Compared, JudgementRow, Origin, ScoreRow
+from teachers.records import Message
+
+_COMPARED = (
+    "comparisons.conversation, first, second, source, prompt_id, first_sample, second_sample"
+)
+
+# Of one origin, not labelled by :annotator. An overall label is one without a principle.
+_UNLABELLED = """
+    from comparisons where source = :origin and first != second and id not in (
+        select comparison_id from labels
+        where annotator = :annotator and principle_id is :principle_id)"""
+
+# How sure the least sure comparing judge is, from 0 to 0.5: 0 where its two orders disagree.
+_SURE = """
+    select min(sure) from (
+        select case when (min(p) > 0.5) != (max(p) > 0.5) then 0.0 else abs(avg(p) - 0.5) end
+            as sure
+        from (
+            select judge_id, principle_id,
+                case "order" when 'forward' then value else 1.0 - value end as p
+            from judgements where comparison_id = comparisons.id and state = 'read'
+                and coalesce(principle_id = :principle_id, true))
+        group by judge_id, principle_id)"""
+
+_LABELS = """
+    select count(*) from labels where comparison_id = comparisons.id
+        and principle_id is :principle_id and choice != 'skip'"""
+
+
+def add_label(db: Database, label: Label) -> None:
+    """Store a label; a later one of the same person takes the place of an earlier one."""
+    db.execute(
+        "insert or replace into labels values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (label.id, label.comparison_id, label.annotator, label.principle_id, label.choice)
+        + (label.shown, label.seconds, label.note, label.ranking_id, now()),
+    )
+
+
+def unlabelled(
+    db: Database, annotator: str, principle_id: str | None, origin: Origin
+) -> Iterator[Compared]:
+    """What somebody has not labelled yet, the most useful first.
+
+    Those that fewest have labelled, then those that AI judges are least sure of, then by id.
+    """
+    rows = db.execute(
+        f"select {_COMPARED} {_UNLABELLED} order by ({_LABELS}), coalesce(({_SURE}), 1.0), id",
+        {"annotator": annotator, "principle_id": principle_id, "origin": origin},
+    )
+    return (one for one in map(_compared, rows) if not one.comparison.identical)
+
+
+def count_unlabelled(db: Database, annotator: str, principle_id: str | None, origin: Origin) -> int:
+    """How many comparisons somebody has not labelled yet."""
+    row = db.execute(
+        f"select count(*) {_UNLABELLED}",
+        {"annotator": annotator, "principle_id": principle_id, "origin": origin},
+    ).fetchone()
+    return int(row[0])
+
+
+def compared(db: Database, comparison_ids: Iterable[str]) -> dict[str, Compared]:
+    """Stored comparisons by their ids."""
+    found = {}
+    for some in chunks(list(comparison_ids)):
+        rows = db.execute(f"select {_COMPARED} from comparisons where id in ({marks(some)})", some)
+        found.update({one.comparison.id: one for one in map(_compared, rows)})
+    return found
+
+
+def labelled(db: Database) -> list[Labelled]:
+    """Every label with the lengths of the answers, oldest first."""
+    rows = db.execute(
+        "select comparison_id, annotator, principle_id, choice, shown, seconds, note, ranking_id,"
+        " length(first), length(second) from labels join comparisons"
+        " on comparisons.id = comparison_id order by labels.created_at, labels.id"
+    )
+    names = list(Label.model_fields)
+    return [
+        Labelled(Label(**dict(zip(names, row[:-2], strict=True))), row[-2], row[-1]) for row in rows
+    ]
+
+
+def asked(db: Database) -> dict[str | None, list[str]]:
+    """The labelled comparisons by what people were asked: a principle's text, or None."""
+    found: dict[str | None, list[str]] = {}
+    for principle_id, comparison_id in db.execute(
+        "select distinct principle_id, comparison_id from labels order by 1, 2"
+    ):
+        found.setdefault(principle_id, []).append(comparison_id)
+    return found
+
+
+def choices(
+    db: Database, comparison_ids: Sequence[str], principle_id: str | None
+) -> dict[str, list[Choice]]:
+    """What everybody chose, by comparison."""
+    found: dict[str, list[Choice]] = {}
+    for some in chunks(comparison_ids):
+        for comparison_id, choice in db.execute(
+            "select comparison_id, choice from labels where principle_id is ?"
+            f" and comparison_id in ({marks(some)})",
+            (principle_id, *some),
+        ):
+            found.setdefault(comparison_id, []).append(choice)
+    return found
+
+
+def verdicts(db: Database, comparison_ids: Sequence[str]) -> Iterator[JudgementRow]:
+    """What comparing judges said of some comparisons."""
+    for some in chunks(comparison_ids):
+        for *names, state, value, outside, call_id in db.execute(
+            'select id, comparison_id, principle_id, judge_id, "order", state, value, outside,'
+            f" call_id from judgements where comparison_id in ({marks(some)})",
+            some,
+        ):
+            reading = Reading(state=state, value=value, outside=outside)
+            yield JudgementRow._make([*names, reading, call_id])
+
+
+def grades(db: Database, answer_ids: Sequence[str]) -> Iterator[ScoreRow]:
+    """What grading judges said of some answers."""
+    for some in chunks(answer_ids):
+        for *names, state, value, outside, call_id in db.execute(
+            "select id, answer_id, sample_id, principle_id, judge_id, state, value, outside,"
+            f" call_id from scores where answer_id in ({marks(some)})",
+            some,
+        ):
+            reading = Reading(state=state, value=value, outside=outside)
+            yield ScoreRow._make([*names, reading, call_id])
+
+
+def principle_text(db: Database, principle_id: str) -> str:
+    """What a principle says."""
+    row = db.execute("select text from principles where id = ?", (principle_id,)).fetchone()
+    return str(row[0])
+
+
+def _compared(row: Sequence[Any]) -> Compared:
+    conversation, first, second, source, prompt_id, one, other = row
+    comparison = Comparison(
+        conversation=tuple(Message(**turn) for turn in json.loads(conversation)),
+        first=first,
+        second=second,
+    )
+    return Compared(comparison, source, prompt_id, (one, other))

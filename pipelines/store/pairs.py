@@ -1,0 +1,57 @@
+"""Preference pairs, and the comparisons that became none."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from sqlite_utils import Database
+
+from judges.aggregate import Decision
+from pipelines.store.connection import now
+from teachers.records import content_id
+
+Source = Literal["judge", "verifier", "construction", "human"]
+"""Who says that the chosen answer is better."""
+
+
+class PairRow(NamedTuple):
+    """A preference pair and why it is one."""
+
+    comparison_id: str
+    chosen_sample: str
+    rejected_sample: str
+    source: Source
+    p: float
+    """Probability that the chosen answer is the better one."""
+    decisions: tuple[Decision, ...] = ()
+    """Which principles decided it, and by how much: positive pulls are for the chosen one."""
+    vetoed_by: str | None = None
+
+
+class PairRejection(NamedTuple):
+    """Why a comparison is no pair."""
+
+    comparison_id: str
+    reason: str
+    detail: str = ""
+
+
+def add_pairs(db: Database, round_id: str, pairs: Iterable[PairRow]) -> None:
+    """Record a round's pairs."""
+    at = now()
+    db.conn.executemany(
+        "insert or ignore into pairs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (content_id("pair", [round_id, pair.comparison_id]), round_id, *pair[:5])
+            + (json.dumps([one.model_dump() for one in pair.decisions]), pair.vetoed_by, at)
+            for pair in pairs
+        ],
+    )
+
+
+def add_rejections(db: Database, round_id: str, rejections: Sequence[PairRejection]) -> None:
+    """Record which comparisons a round did not make pairs of, and why."""
+    db.conn.executemany(
+        "insert or replace into pair_rejections values (?, ?, ?, ?)",
+        [(round_id, *rejection) for rejection in rejections],
+    )

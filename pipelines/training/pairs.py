@@ -1,0 +1,89 @@
+"""Rows with a better and a worse side: two answers to a prompt, or two prompts for a judge."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from pydantic import BaseModel, ConfigDict, Field
+from transformers import PreTrainedTokenizerBase
+
+from pipelines.training.dataset import Data, fitting, rendered, rows_of
+from teachers.records import Message
+
+
+class Pair(BaseModel):
+    """Two answers to one prompt, in TRL's conversational preference columns."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt: list[Message] = Field(min_length=1)
+    chosen: list[Message] = Field(min_length=1)
+    rejected: list[Message] = Field(min_length=1)
+    p: float = Field(default=1.0, ge=0.5, le=1.0)
+    """Probability that `chosen` is the better one."""
+
+
+class Judged(BaseModel):
+    """Two prompts that put an answer to a judge: the first holds the better answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    better: list[Message] = Field(min_length=1)
+    worse: list[Message] = Field(min_length=1)
+    weight: float = Field(default=1.0, gt=0)
+    """How much this row counts beside the others."""
+
+
+def pairs_of(path: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Data:
+    """Pairs whose prompt leaves room for an answer: `prompt`, `chosen`, `rejected`, `p`.
+
+    TRL renders them, by the same chat template, and cuts a side at the limit without an end-of-turn
+    token: an answer that was cut, or is too long, teaches how to go on and never where to stop.
+
+    Raises:
+        TrainingError: a row is malformed, or no row is left.
+    """
+    pairs = list(rows_of(path, Pair))
+    lengths = (len(rendered(tokenizer, pair.prompt, answer_follows=True)) for pair in pairs)
+    kept = fitting(path, list(zip(pairs, lengths, strict=True)), max_length - 1)
+    return Data(Dataset.from_list([pair.model_dump() for pair in kept]), len(pairs) - len(kept))
+
+
+def singles_of(pairs: Dataset, seed: int) -> Dataset:
+    """Both sides of each pair as rows of their own: `prompt`, `completion`, `label`.
+
+    KTO estimates how far the model has moved from answers put to their neighbours' prompts, and
+    therefore never shuffles. So the order is drawn here, and the sides of a pair lie half the
+    dataset apart: beside each other, every other answer would be put to its own prompt.
+    """
+    pairs = pairs.shuffle(seed=seed)
+    count = len(pairs)
+    rows = []
+    for number in range(count):
+        rows.append(_single(pairs[number], "chosen"))
+        rows.append(_single(pairs[(number + count // 2) % count], "rejected"))
+    return Dataset.from_list(rows)
+
+
+def _single(pair: dict[str, Any], side: str) -> dict[str, Any]:
+    return {"prompt": pair["prompt"], "completion": pair[side], "label": side == "chosen"}
+
+
+def judged_of(path: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Data:
+    """Prompts as tokens, up to where the judge's turn begins: `better`, `worse`, `weight`.
+
+    Raises:
+        TrainingError: a row is malformed, or no row is left.
+    """
+    rows = [_asked(row, tokenizer) for row in rows_of(path, Judged)]
+    lengths = (max(len(row["better"]), len(row["worse"])) for row in rows)
+    kept = fitting(path, list(zip(rows, lengths, strict=True)), max_length)
+    return Data(Dataset.from_list(kept), len(rows) - len(kept))
+
+
+def _asked(row: Judged, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    def ids(messages: Iterable[Message]) -> list[int]:
+        return rendered(tokenizer, messages, answer_follows=True)
+
+    return {"better": ids(row.better), "worse": ids(row.worse), "weight": row.weight}

@@ -1,0 +1,288 @@
+"""`preceptor constitution test` and `preview`, and `preceptor judge`: what needs a judge."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service import output
+from service.output import Json
+
+if TYPE_CHECKING:
+    from judges.certify import Certificate
+    from judges.constitution import Constitution, Principle
+    from pipelines.preview import Cost, Preview
+    from pipelines.recipe import JudgeSection, Recipe
+    from pipelines.seat import Seat
+    from pipelines.store.judgements import Compared
+    from pipelines.workbench import Workbench
+
+judge_app = typer.Typer(help="Look after judges and their verdicts.", no_args_is_help=True)
+
+_REF = "A file's path, a name, or a version's id or its beginning."
+_RECIPE = "Take the judge, its criteria and the engine from this recipe."
+RecipeOption = Annotated[Path | None, typer.Option("--recipe", help=_RECIPE)]
+Weights = Annotated[str | None, typer.Option(help="The judge's weights, as in a recipe.")]
+Url = Annotated[str | None, typer.Option(help="An OpenAI-compatible endpoint to ask instead.")]
+Model = Annotated[str | None, typer.Option(help="The model's name at that endpoint.")]
+KeyVariable = Annotated[
+    str | None, typer.Option(help="Name of the environment variable with the endpoint's key.")
+]
+Kind = Annotated[
+    str, typer.Option(help="How it judges: compare, score or follows; see docs/recipe.md.")
+]
+Rationale = Annotated[bool, typer.Option("--rationale", help="Ask for reasons first (compare).")]
+
+
+def certify(
+    ref: Annotated[str, typer.Argument(metavar="REF", help=_REF)],
+    recipe: RecipeOption = None,
+    weights: Weights = None,
+    url: Url = None,
+    model: Model = None,
+    api_key_env: KeyVariable = None,
+    kind: Kind = "compare",
+    rationale: Rationale = False,
+    principle: Annotated[
+        list[str] | None, typer.Option(help="Only this principle; may be repeated.")
+    ] = None,
+    gold: Annotated[
+        Path | None, typer.Option(help="Measure on this file of preference pairs, not on cases.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Most pairs a principle.", min=1)] = None,
+    json_: Json = False,
+) -> None:
+    """Measure a judge on a constitution's cases: which principles may it label with?"""
+    from service.commands.constitution import resolve
+    from service.judges import show_certificates
+
+    constitution = resolve(ref)
+    names = principle or [one.id for one in constitution.principles]
+    principles = [constitution.principle(name) for name in names]
+    loaded = _loaded(recipe)
+    section = _judge(loaded, weights, url, model, api_key_env, kind, rationale)
+    judge, found = asyncio.run(_measure(loaded, section, principles, gold, limit, quiet=json_))
+    if json_:
+        told = {
+            name: {**one.model_dump(), "faults": one.faults(section.certify)}
+            for name, one in found.items()
+        }
+        output.print_json({"judge": judge, "constitution": constitution.id, "principles": told})
+    else:
+        show_certificates(output.console(), judge, found, section.certify)
+
+
+def preview(
+    edited: Annotated[str, typer.Argument(metavar="EDITED", help=_REF)],
+    against: Annotated[
+        str | None, typer.Option(help="What was edited; the version in force if not given.")
+    ] = None,
+    recipe: RecipeOption = None,
+    sample: Annotated[
+        int, typer.Option(help="Judge so many comparisons where verdicts are missing.", min=1)
+    ] = 50,
+    shown: Annotated[
+        int, typer.Option("--show", help="Show so many changed pairs in full.", min=0)
+    ] = 3,
+    yes: Annotated[bool, typer.Option("--yes", help="Spend the calls without asking.")] = False,
+    json_: Json = False,
+) -> None:
+    """What an edit would change in the pairs that are stored, before it is committed."""
+    from pipelines.recipe import Pairs
+    from service.commands.constitution import resolve
+    from service.judges import show_cost, show_preview
+
+    new = resolve(edited)
+    old = resolve(against or new.name)
+    loaded = _loaded(recipe)
+    margin = (loaded.pairs if loaded else Pairs()).min_margin
+
+    def agreed(cost: "Cost") -> bool:
+        if not cost.calls:
+            return True
+        show_cost(output.console(stderr=json_), cost)
+        return yes or typer.confirm("Go on?")
+
+    found = asyncio.run(_preview(loaded, old, new, sample, margin, agreed, quiet=json_))
+    if found is None:
+        raise typer.Exit(1)
+    if json_:
+        plain = found._asdict() | {"changed": [_changed(one) for one in found.changed]}
+        output.print_json(plain)
+    else:
+        show_preview(output.console(), found, shown)
+
+
+@judge_app.command("list")
+def list_(json_: Json = False) -> None:
+    """Every judge that has spoken, with its newest certificates."""
+    from pipelines.store.query import query
+    from service.tables import as_json, show_rows
+
+    rows = query(
+        output.home().store,
+        "select substr(judges.id, 1, 12) judge, kind, substr(weights, 1, 40) weights,"
+        " substr(text, 1, 60) principle, gold, passed,"
+        " round(json_extract(figures, '$.accuracy'), 3) accuracy,"
+        " json_extract(figures, '$.n') n from judges"
+        " left join certificates on judge_id = judges.id"
+        " left join principles on principles.id = principle_id order by certificates.created_at",
+    )
+    if json_:
+        typer.echo(as_json(rows))
+    else:
+        show_rows(output.console(), rows)
+
+
+@judge_app.command()
+def reparse(
+    judge: Annotated[str | None, typer.Argument(help="A judge's id, or its beginning.")] = None,
+    json_: Json = False,
+) -> None:
+    """Read every stored reply again, without asking anybody: for when the reading has changed."""
+    changed = asyncio.run(_reparse(judge, quiet=json_))
+    if json_:
+        output.print_json(changed)
+        return
+    for name, count in changed.items():
+        output.console().print(f"{name[:16]}: {count} verdicts changed", highlight=False)
+
+
+async def _measure(
+    recipe: "Recipe | None",
+    section: "JudgeSection",
+    principles: Sequence["Principle"],
+    gold: Path | None,
+    limit: int | None,
+    *,
+    quiet: bool,
+) -> "tuple[str, dict[str, Certificate]]":
+    from pipelines.certification import case_pair, measure
+    from pipelines.gold import read_gold
+    from pipelines.seat import seated
+
+    pairs = read_gold(gold) if gold else None
+    async with _bench(recipe, quiet) as bench:
+        seat = await seated(bench, section)
+        found = {}
+        for principle in principles:
+            known = pairs or [case_pair(case) for case in principle.cases]
+            name = gold.name if gold else "cases"
+            found[principle.id] = await measure(bench, seat, principle, known[:limit], name)
+        return seat.judge.name, found
+
+
+async def _preview(
+    recipe: "Recipe | None",
+    old: "Constitution",
+    new: "Constitution",
+    sample: int,
+    margin: float,
+    agreed: Any,
+    *,
+    quiet: bool,
+) -> "Preview | None":
+    from pipelines.preview import plan, preview
+
+    async with _bench(recipe, quiet) as bench:
+        seat = await _seat(bench, recipe)
+        compared: list[Compared]
+        compared, cost = plan(bench, seat.judge, new, sample)
+        if not agreed(cost):
+            return None
+        return await preview(bench, seat, old, new, compared, margin)
+
+
+async def _seat(bench: "Workbench", recipe: "Recipe | None") -> "Seat":
+    """The recipe's judge, or the one that judged last."""
+    from pipelines.recipe import Place
+    from pipelines.seat import Seat, seated
+    from pipelines.store import judgements
+    from teachers.errors import ConfigError
+
+    if recipe is not None and recipe.judge is not None:
+        return await seated(bench, recipe.judge)
+    known = judgements.judges_of(bench.db, "round")
+    if not known:
+        raise ConfigError(
+            "No round has been judged in this home, so an edit changes nothing yet.",
+            hint="preceptor run RECIPE, with a judge and a constitution in the recipe.",
+        )
+    judge, place = known[0]
+    return Seat(judge, Place.model_validate_json(place))
+
+
+async def _reparse(name: str | None, *, quiet: bool) -> dict[str, int]:
+    from pipelines.judging import reparse
+    from pipelines.store import judgements
+    from teachers.errors import ConfigError
+
+    async with _bench(None, quiet) as bench:
+        found = [one for one in judgements.judges(bench.db) if one.id.startswith(name or "")]
+        if not found:
+            raise ConfigError(f"No judge's id begins with {name!r}." if name else "No judge yet.")
+        return {one.id: reparse(bench, one) for one in found}
+
+
+def _bench(recipe: "Recipe | None", quiet: bool) -> "Workbench":
+    from pipelines.workbench import Workbench
+    from service.progress import Shown
+
+    progress = Shown(output.console(stderr=quiet))
+    return Workbench(output.home(), progress, recipe.engine if recipe else None)
+
+
+def _loaded(path: Path | None) -> "Recipe | None":
+    from pipelines.recipe_file import load
+
+    return load(path) if path else None
+
+
+def _judge(
+    recipe: "Recipe | None",
+    weights: str | None,
+    url: str | None,
+    model: str | None,
+    api_key_env: str | None,
+    kind: str,
+    rationale: bool,
+) -> "JudgeSection":
+    """The judge that the options describe, or the recipe's."""
+    from pydantic import ValidationError
+
+    from pipelines.recipe import JudgeSection
+    from teachers.errors import ConfigError
+
+    if weights is None and url is None and recipe is not None and recipe.judge is not None:
+        return recipe.judge
+    try:
+        return JudgeSection.model_validate(
+            {"weights": weights, "url": url, "model": model, "api_key_env": api_key_env}
+            | {"kind": kind, "rationale": rationale}
+        )
+    except ValidationError as wrong:
+        what = wrong.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(
+            f"The judge {what}.", hint="--recipe, --weights, or --url and --model name one."
+        ) from wrong
+
+
+def _changed(one: Any) -> dict[str, Any]:
+    comparison = one.compared.comparison
+    return {
+        "comparison": comparison.id,
+        "effect": one.effect,
+        "request": comparison.conversation[-1].content,
+        "first": comparison.first,
+        "second": comparison.second,
+        "before": one.before.model_dump(),
+        "after": one.after.model_dump(),
+    }
+
+
+def add_to(constitution_app: typer.Typer) -> None:
+    """Hang the commands that need a judge beside those that do not."""
+    constitution_app.command("test")(certify)
+    constitution_app.command("preview")(preview)
