@@ -139,8 +139,8 @@ async def run(folder: Path, server: Scripted) -> list[Step]:
             )
         ]
         before, began = len(server.events("arrived")), time.monotonic()
-        drawn, _ = plan(bench, seat.judge, reweighted(new), most=50)
-        found = await preview(bench, seat, new, reweighted(new), drawn, MARGIN)
+        planned = plan(bench, seat.judge, new, reweighted(new), most=50)
+        found = await preview(bench, seat, new, reweighted(new), planned, MARGIN)
         seconds = time.monotonic() - began
         if not found.exact or found.comparisons != COMPARISONS:
             raise SystemExit("the preview did not look at all comparisons")

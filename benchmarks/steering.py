@@ -42,6 +42,8 @@ LEAST_PROMPTS = 150
 RECIPES = Path(__file__).parent.parent / "recipes"
 OPPOSITE = RECIPES / "constitutions" / "thorough-assistant.yaml"
 ARMS = ("construction", "judge")
+# The way back takes more: with the same rate both ways it ends short of where it started.
+LEARNING_RATES = {1: 1e-4, 2: 2e-4}
 
 
 class Round(NamedTuple):
@@ -107,7 +109,7 @@ async def _experiment(
         for number in (1, 2):
             progress.say(f"{arm}, round {number}")
             try:
-                recipe = _recipe(start, arm, number)
+                recipe = _recipe(folder, start, arm, number)
                 done = await _round(home, recipe, progress, rounds, base.fingerprint)
             except Uncertified as refused:
                 progress.say(str(refused))
@@ -117,12 +119,14 @@ async def _experiment(
     return rounds, judge
 
 
-def _recipe(start: str, arm: str, number: int) -> Recipe:
+def _recipe(base: str, start: str, arm: str, number: int) -> Recipe:
     """The shipped recipe, with what makes this round this round."""
     recipe = load(RECIPES / "concise.yaml")
     changes: dict[str, Any] = {
         "name": f"{arm}-{number}",
         "student": recipe.student.model_copy(update={"weights": start}),
+        "teacher": recipe.teacher.model_copy(update={"weights": base}),
+        "train": recipe.train.model_copy(update={"learning_rate": LEARNING_RATES[number]}),
         "pairs": recipe.pairs.model_copy(update={"source": arm}),
     }
     if arm == "construction":

@@ -16,6 +16,8 @@ from judges.score import logit
 
 # A token's probability is 1 to the last digit now and then; no single principle is that sure.
 MOST_SURE = 0.99
+# Closer to indifference is rounding: principles that outweigh each other exactly are a tie.
+_EVEN = 1e-9
 
 
 class Decision(BaseModel):
@@ -92,7 +94,7 @@ def _mean(
         for p in [_belief(judgement)]
     ]
     p = 1.0 / (1.0 + math.exp(-sum(one.pull for one in decisions)))
-    tie = p == 0.5 or abs(p - 0.5) < least_margin
+    tie = abs(p - 0.5) < max(least_margin, _EVEN)
     return Preference(
         state="tie" if tie else "first" if p > 0.5 else "second",
         p=p,

@@ -8,7 +8,7 @@ from judges.constitution import Principle
 from judges.judge import Judge
 from judges.reading import MOST_OUTSIDE, undecided, weigh
 from judges.records import Comparison, Judgement, Order, Reading
-from judges.template import fill, request_text
+from judges.template import fill, request_text, shown
 from judges.verdict_call import verdict_call
 from teachers.records import Call, Message, Sample, Sampling, content_id
 
@@ -22,7 +22,7 @@ def rationale_call(
     judge: Judge, comparison: Comparison, principle: Principle, order: Order
 ) -> Call:
     """The call that asks for the rationale, where the judge gives one."""
-    text = fill(judge.reason, _values(comparison, principle, order))
+    text = fill(judge.reason, _values(judge, comparison, principle, order))
     return Call(
         weights=judge.weights,
         messages=(Message(role="user", content=text),),
@@ -43,7 +43,7 @@ def compare_call(
         rationale: what the judge said when it was asked for one.
     """
     if rationale is None:
-        text = fill(judge.prompt, _values(comparison, principle, order))
+        text = fill(judge.prompt, _values(judge, comparison, principle, order))
         return verdict_call(judge, (Message(role="user", content=text),))
     asked = rationale_call(judge, comparison, principle, order)
     said = Message(role="assistant", content=rationale)
@@ -78,11 +78,13 @@ def settle(forward: Reading, backward: Reading, most_outside: float = MOST_OUTSI
     return Judgement(state="win" if p > 0.5 else "loss", p=p)
 
 
-def _values(comparison: Comparison, principle: Principle, order: Order) -> dict[str, str]:
-    shown = comparison if order == "forward" else comparison.swap()
+def _values(
+    judge: Judge, comparison: Comparison, principle: Principle, order: Order
+) -> dict[str, str]:
+    turned = comparison if order == "forward" else comparison.swap()
     return {
         "request": request_text(comparison.conversation),
-        "a": shown.first,
-        "b": shown.second,
+        "a": shown(turned.first, judge.answer_characters),
+        "b": shown(turned.second, judge.answer_characters),
         "principle": principle.text,
     }

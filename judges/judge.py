@@ -33,6 +33,10 @@ class Judge(Record):
     """The verdict's words: two letters for `compare`; for `score` from worst to best."""
     rung: Rung = "logprobs"
     """How the verdict is constrained and read."""
+    thinks: bool = False
+    """Whether it thinks before it replies: then it needs room for that, and no constraint."""
+    answer_characters: int = Field(default=8000, ge=1)
+    """An answer is shown up to here, with a mark where it was cut: judges have a context too."""
     rationale_tokens: int = Field(default=256, ge=1)
     """Longest rationale."""
 
@@ -63,5 +67,11 @@ def scoring(weights: str, *, rung: Rung = "logprobs") -> Judge:
 def following(weights: str, *, rung: Rung = "logprobs") -> Judge:
     """A judge that says whether one answer follows the rule: the form that we train judges in."""
     return Judge(
-        weights=weights, kind="score", prompt=prompt_text("follows"), words=("no", "yes"), rung=rung
+        weights=weights,
+        kind="score",
+        prompt=prompt_text("follows"),
+        words=("no", "yes"),
+        rung=rung,
+        # Enough to see how an answer goes on, and cheap enough to train on.
+        answer_characters=500,
     )

@@ -26,7 +26,7 @@ class Footing(NamedTuple):
 
     rung: Rung
     thinks: bool
-    """Whether it thinks before it answers, and the thinking is told apart from the answer."""
+    """Whether it thinks before it answers: then its verdict is read from the answer alone."""
     notes: tuple[str, ...]
     """Why it does not stand higher, a line a rung."""
 
@@ -42,13 +42,15 @@ async def climb(client: Client, judge: Judge) -> Footing:
     """
     notes: list[str] = []
     plain = await client.chat(_call(judge, "text", judge.words))
-    thinks = plain.samples[0].thinking is not None
+    if plain.samples[0].thinking is not None:
+        # A constraint would hold back the thinking, or fall on its first token.
+        return Footing("text", True, ("anything but text: it thinks before it answers",))
     for rung in _RUNGS:
         fault = await _fault(client, judge, rung)
         if fault is None:
-            return Footing(rung, thinks, tuple(notes))
+            return Footing(rung, False, tuple(notes))
         notes.append(f"{rung}: {fault}")
-    return Footing("text", thinks, tuple(notes))
+    return Footing("text", False, tuple(notes))
 
 
 async def _fault(client: Client, judge: Judge, rung: Rung) -> str | None:

@@ -11,7 +11,7 @@ from judges.constitution import Principle
 from judges.judge import Judge
 from judges.reading import MOST_OUTSIDE, undecided, weigh
 from judges.records import Answer, Judgement, Reading
-from judges.template import fill, request_text
+from judges.template import fill, request_text, shown
 from judges.verdict_call import verdict_call
 from teachers.records import Call, Message, Sample, content_id
 
@@ -28,7 +28,7 @@ def score_call(judge: Judge, answer: Answer, principle: Principle) -> Call:
     """The call that asks for the grade."""
     values = {
         "request": request_text(answer.conversation),
-        "answer": answer.text,
+        "answer": shown(answer.text, judge.answer_characters),
         "principle": principle.text,
     }
     return verdict_call(judge, (Message(role="user", content=fill(judge.prompt, values)),))

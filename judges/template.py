@@ -46,6 +46,11 @@ def defused(text: str) -> str:
     return _TAG.sub("&lt;", text)
 
 
+def shown(text: str, characters: int) -> str:
+    """An answer as a judge sees it: cut at a limit, with a mark that says so."""
+    return text if len(text) <= characters else f"{text[:characters]} ..."
+
+
 def request_text(conversation: Sequence[Message]) -> str:
     """A conversation as a judge reads it: the bare request, or all turns with who said them."""
     if len(conversation) == 1:

@@ -8,6 +8,7 @@ from teachers.records import Call, Message, Output, Sampling
 
 # Enough for any of our words even where nothing constrains the reply.
 _FREE_TOKENS = 16
+_THINKING_TOKENS = 2048
 TOP_LOGPROBS = 20
 
 
@@ -22,6 +23,8 @@ def verdict_call(judge: Judge, messages: Sequence[Message]) -> Call:
 
 
 def _longest(judge: Judge) -> int:
+    if judge.thinks:
+        return _THINKING_TOKENS
     return 1 if judge.rung == "logprobs" else _FREE_TOKENS
 
 

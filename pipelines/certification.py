@@ -84,7 +84,7 @@ async def require(
 ADVICE = (
     "A stronger judge (judge.weights or judge.url), a principle that is easier to decide, "
     "labels by construction (pairs.source: construction), or a judge trained for it "
-    "(preceptor judge train)."
+    "(train.objective: judge)."
 )
 
 

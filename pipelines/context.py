@@ -7,7 +7,7 @@ from judges.constitution import Constitution, Principle
 from judges.verifiers.pool import Pool
 from pipelines.home import Home
 from pipelines.recipe import Recipe
-from pipelines.source import prepared
+from pipelines.source import CHECKPOINT, prepared
 from pipelines.store import constitutions, rounds
 from pipelines.store.connection import connect
 from pipelines.workbench import Workbench
@@ -38,10 +38,9 @@ class Context(Workbench):
         # Defaults are left out: a field that a later release adds makes no other round of this.
         said = recipe.model_dump(mode="json", exclude_defaults=True)
         what = [said, self.base.fingerprint, number, _read(recipe)]
-        said_good = _constitutions(recipe, home)
-        self.constitution = said_good[0] if said_good else None
-        self.more_constitutions = said_good[1:]
-        what += [one.id for one in said_good]
+        self.constitutions = _constitutions(recipe, home)
+        what += [one.id for one in self.constitutions]
+        what += _checkpoints(recipe, home, progress)
         self.round_id = content_id("round", what)
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
@@ -51,10 +50,11 @@ class Context(Workbench):
     @property
     def principles(self) -> list[Principle]:
         """The principles that this round is about."""
-        if self.constitution is None:
+        if not self.constitutions:
             return []
-        names = self.recipe.principles or [one.id for one in self.constitution.principles]
-        return [self.constitution.principle(name) for name in names]
+        first = self.constitutions[0]
+        names = self.recipe.principles or [one.id for one in first.principles]
+        return [first.principle(name) for name in names]
 
     def principles_for(self, prompt: Prompt) -> list[Principle]:
         """Those that are about this prompt."""
@@ -74,6 +74,14 @@ def _constitutions(recipe: Recipe, home: Home) -> list[Constitution]:
     with contextlib.closing(connect(home.store)) as db:
         names = (recipe.constitution, *recipe.lessons.constitutions)
         return [constitutions.resolve(name, db) for name in names]
+
+
+def _checkpoints(recipe: Recipe, home: Home, progress: Progress) -> list[str]:
+    """What the recipe's checkpoints are now, the base aside: a moved alias makes another round."""
+    judge = recipe.judge.weights if recipe.judge else None
+    names = (recipe.teacher.weights, judge, recipe.pairs.anchor)
+    named = [name for name in names if name and name.startswith(CHECKPOINT)]
+    return [prepared(name, home, progress).fingerprint for name in named]
 
 
 def _read(recipe: Recipe) -> list[str]:

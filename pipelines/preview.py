@@ -18,6 +18,7 @@ from pipelines.seat import Seat
 from pipelines.store import calls, judgements
 from pipelines.store.judgements import Compared
 from pipelines.workbench import Workbench
+from teachers.errors import ConfigError
 
 Effect = Literal["same", "flips", "appears", "vanishes"]
 """Of a pair: the other answer is chosen now, there was none before, there is none any more."""
@@ -37,7 +38,7 @@ class Preview(NamedTuple):
 
     comparisons: int
     exact: bool
-    """Whether every verdict was there; else the figures are of a sample."""
+    """Whether every stored comparison was looked at; else the figures are of a sample."""
     effects: dict[Effect, int]
     affected: Share | None
     """Share of comparisons whose pair changes, with its interval; None without comparisons."""
@@ -46,31 +47,37 @@ class Preview(NamedTuple):
     changed: list[Changed]
 
 
-class Cost(NamedTuple):
-    """What judging for a preview would cost."""
+class Plan(NamedTuple):
+    """The comparisons that a preview looks at, and what the missing verdicts cost."""
 
+    compared: list[Compared]
+    exact: bool
+    """Whether these are all; else they are a sample."""
     calls: int
     seconds: float | None
     """From the pace of this judge's stored calls; None if it has none."""
 
 
 def plan(
-    bench: Workbench, judge: Judge, edited: Constitution, most: int
-) -> tuple[list[Compared], Cost]:
-    """The comparisons that a preview would look at, and what the missing verdicts would cost.
+    bench: Workbench, judge: Judge, current: Constitution, edited: Constitution, most: int
+) -> Plan:
+    """What a preview will look at: comparisons that the judge has judged in full by `current`.
 
     Args:
         most: judge no more comparisons than these, drawn at random; all are used where every
             verdict is stored.
+
+    Raises:
+        ConfigError: there are none.
     """
-    every = judgements.comparisons(bench.db, "round")
+    every = _judged_in_full(bench, judge, current)
     missing = missing_calls(bench, judge, _questions(bench, every, edited.principles))
     if not missing:
-        return every, Cost(0, 0.0)
+        return Plan(every, True, 0, 0.0)
     drawn = Random(0).sample(every, min(most, len(every)))
     wanted = missing_calls(bench, judge, _questions(bench, drawn, edited.principles))
     pace = calls.pace(bench.db, judge.weights)
-    return drawn, Cost(wanted, wanted / pace if pace else None)
+    return Plan(drawn, len(drawn) == len(every), wanted, wanted / pace if pace else None)
 
 
 async def preview(
@@ -78,7 +85,7 @@ async def preview(
     seat: Seat,
     current: Constitution,
     edited: Constitution,
-    compared: Sequence[Compared],
+    planned: Plan,
     min_margin: float,
 ) -> Preview:
     """Hold both versions against the comparisons; asks the judge for what is missing only.
@@ -86,9 +93,9 @@ async def preview(
     Raises:
         EndpointError: something is missing, and the judge cannot be asked.
     """
-    questions = _questions(bench, compared, edited.principles)
-    exact = missing_calls(bench, seat.judge, questions) == 0
-    if not exact:
+    compared = planned.compared
+    if planned.calls:
+        questions = _questions(bench, compared, edited.principles)
         await judged(bench, seat, questions, "judge the edit")
     old = _spoken(bench, seat.judge, compared, current)
     new = _spoken(bench, seat.judge, compared, edited)
@@ -105,12 +112,33 @@ async def preview(
     different = [one.effect != "same" for one in changed]
     return Preview(
         comparisons=len(compared),
-        exact=exact,
+        exact=planned.exact,
         effects=effects,
         affected=share(different) if different else None,
         by_principle=_by_principle(current, edited, old, new),
         changed=[one for one in changed if one.effect != "same"],
     )
+
+
+def _judged_in_full(bench: Workbench, judge: Judge, by: Constitution) -> list[Compared]:
+    """Comparisons of rounds that were put to this judge by every principle that is about them.
+
+    Others belong to rounds that went by something else: an edit of this changes nothing there.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    every = judgements.comparisons(bench.db, "round")
+    questions = _questions(bench, every, by.principles)
+    spoken = zip(questions, settled(bench, judge, questions), strict=True)
+    unspoken = {one.compared.comparison.id for one, said in spoken if said.state == "error"}
+    found = [one for one in every if one.comparison.id not in unspoken]
+    if not questions or not found:
+        raise ConfigError(
+            f"No stored comparison was judged by the version of {by.name} that was edited.",
+            hint="--against names another version, --recipe another judge.",
+        )
+    return found
 
 
 Spoken = Mapping[str, Mapping[str, Judgement]]

@@ -458,6 +458,10 @@ class Recipe(Section):
                 raise ValueError("a judge is trained for a constitution: name one")
             if self.pairs.source != "construction":
                 raise ValueError("a judge learns from constructed pairs: pairs.source")
+            if self.name == "champion":
+                raise ValueError(
+                    "champion is the student that is served; a judge needs another name"
+                )
             return self
         if not self.train.wants_pairs:
             if unchecked := [file.task for file in self.supply.files if file.verifier == "none"]:

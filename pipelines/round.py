@@ -25,9 +25,9 @@ from pipelines.stages import (
     supply,
     train,
 )
-from pipelines.store import rounds
+from pipelines.store import constitutions, rounds
 from pipelines.store.connection import transaction
-from teachers.errors import PreceptorError, RoundStopped, StoreError, StoreFull
+from teachers.errors import PreceptorError, RoundStopped, StoreError, StoreFull, Uncertified
 from teachers.progress import Progress
 
 STAGES = (supply, sample, label, build, train, gate, promote)
@@ -51,6 +51,7 @@ async def run_round(recipe: Recipe, home: Home, progress: Progress) -> Outcome:
 
     Raises:
         RoundStopped: it cannot go on, for a reason that the recipe's author can act on.
+        Uncertified: the judge may not label; stopped as well.
         PreceptorError: anything else that a person has to act on; what is finished is kept.
     """
     with _full_disk_explained():
@@ -109,6 +110,8 @@ def _open(context: Context) -> None:
         rounds.open_round(
             db, context.round_id, recipe.name, context.number, recipe.model_dump_json()
         )
+        for constitution in context.constitutions:
+            constitutions.keep(db, constitution)
 
 
 def _close(context: Context, state: rounds.RoundState, note: str = "") -> None:
@@ -117,7 +120,7 @@ def _close(context: Context, state: rounds.RoundState, note: str = "") -> None:
 
 
 def _state(error: BaseException) -> tuple[rounds.RoundState, str]:
-    if isinstance(error, RoundStopped):
+    if isinstance(error, RoundStopped | Uncertified):
         return "stopped", error.message
     if isinstance(error, Exception):
         return "failed", error.message if isinstance(error, PreceptorError) else repr(error)

@@ -30,7 +30,8 @@ async def seated(bench: Workbench, section: JudgeSection) -> Seat:
     footing = judgements.footing(bench.db, weights, best.words)
     if footing is None:
         footing = await _tried(bench, section, best)
-    return Seat(best.model_copy(update={"rung": footing.rung}), section)
+    found = {"rung": footing.rung, "thinks": footing.thinks}
+    return Seat(best.model_copy(update=found), section)
 
 
 def _judge(section: JudgeSection, weights: str) -> Judge:

@@ -155,20 +155,17 @@ def show(
 def recipe_check(recipe: RecipePath, json_: Json = False) -> None:
     """Read a recipe and say what is wrong with it, or what it will do."""
     from pipelines.recipe_file import load
+    from service.recipes import facts_of
 
     loaded = load(recipe)
+    facts = facts_of(loaded)
     if json_:
         output.print_json(loaded.model_dump(mode="json"))
         return
-    supply, teacher = loaded.supply, loaded.teacher
-    asked = sum(source.train for source in supply.sources)
-    held_out = sum(source.held_out for source in supply.sources)
     console = output.console()
     console.print(f"{recipe} is a valid recipe: [bold]{loaded.name}[/bold]", soft_wrap=True)
-    console.print(f"  tasks: {', '.join(supply.tasks)}")
-    console.print(f"  teacher: {teacher.url or teacher.weights or loaded.student.weights}")
-    console.print(f"  calls: up to {asked}, {teacher.sampling.n} answers each")
-    console.print(f"  held out: up to {held_out} prompts")
+    for name, said in facts.items():
+        console.print(f"  {name}: {said}", markup=False, highlight=False, soft_wrap=True)
 
 
 @recipe_app.command("fields")
@@ -317,10 +314,14 @@ def _print_rows(rows: "Rows", json_: bool) -> None:
 
 
 def _show_outcome(console: "Console", outcome: "Outcome") -> None:
+    from service.judges import show_trained
     from service.tables import show_gate
 
     reports = outcome.reports
     console.print()
+    if "certify" in reports:
+        show_trained(console, reports["certify"])
+        return
     show_gate(console, reports["gate"])
     console.print()
     decided = reports["promote"]
@@ -338,6 +339,9 @@ def _leave_serving(
     from service.progress import Shown
     from service.status import next_steps
 
+    if "gate" not in outcome.reports:
+        console.print("nothing new is served: a judge is no student")
+        return
     if not outcome.promoted:
         console.print("nothing new is served: the gate refused, for the reason above")
         return

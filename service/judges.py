@@ -1,11 +1,12 @@
 """How certificates and previews look in a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rich.console import Console
 
 from judges.certify import Certificate, Criteria
-from pipelines.preview import Changed, Cost, Preview
+from pipelines.preview import Changed, Plan, Preview
 from service.tables import table
 
 
@@ -36,10 +37,54 @@ def show_certificates(
         )
 
 
-def show_cost(console: Console, cost: Cost) -> None:
+def show_trained(console: Console, report: Mapping[str, Any]) -> None:
+    """What a judge round's certification found, and what to do with the judge."""
+    rows = [
+        (one["principle"], one["text"], who, *_told(one[who]))
+        for one in report["principles"]
+        for who in ("base", "judge")
+    ]
+    columns = ["principle", "text", "who", "sealed cases", "constructed pairs", ""]
+    title = "right on what neither has seen, with 95 % intervals"
+    console.print(table(columns, rows, title))
+    console.print()
+    checkpoint = report["checkpoint"][:16]
+    if report["passed"]:
+        console.print(f"[green]certified[/green]: {checkpoint} is called {report['alias']} now")
+        place = f'judge: {{weights: "checkpoint:{report["alias"]}", kind: follows}}'
+        console.print(f"to label with it: {place}", highlight=False, soft_wrap=True)
+        return
+    console.print(f"[yellow]not certified[/yellow]: {checkpoint} may not label")
+    for line in _faults(report):
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
+    console.print(
+        "More prompts (supply), more open cases, more epochs or a larger student help; with "
+        "pairs.source: construction no judge is needed.",
+        style="dim",
+    )
+
+
+def _told(figures: Mapping[str, Any]) -> tuple[str, str, str]:
+    cases, constructed = figures["cases"], figures.get("constructed")
+    verdict = "not passed" if cases["faults"] else "passed"
+    return _accuracy(cases), _accuracy(constructed) if constructed else "-", verdict
+
+
+def _accuracy(found: Mapping[str, Any]) -> str:
+    low, high = found["low"], found["high"]
+    return f"{found['accuracy']:.0%} [{low:.0%}, {high:.0%}] of {found['n']}"
+
+
+def _faults(report: Mapping[str, Any]) -> Iterator[str]:
+    for one in report["principles"]:
+        if faults := one["judge"]["cases"]["faults"]:
+            yield f"{one['principle']}: {'; '.join(faults)}"
+
+
+def show_cost(console: Console, plan: Plan) -> None:
     """What a preview would spend."""
-    time = f", about {cost.seconds:.0f} s" if cost.seconds is not None else ""
-    console.print(f"{cost.calls} calls to the judge are missing for this{time}.")
+    time = f", about {plan.seconds:.0f} s" if plan.seconds is not None else ""
+    console.print(f"{plan.calls} calls to the judge are missing for this{time}.")
 
 
 def show_preview(console: Console, preview: Preview, shown: int) -> None:

@@ -8,14 +8,16 @@ from rich.console import Console
 
 from pipelines.home import Home
 from pipelines.round import Outcome
+from pipelines.store.checkpoints import CHAMPION
 from pipelines.store.query import query
 from service.serving import Server, running
 from service.tables import table
 
 
 def read(home: Home) -> dict[str, Any]:
-    """Rounds with their stages, calls by state, the champion and its address."""
+    """Rounds with their stages, calls by state, the champion and its address, trained judges."""
     found: dict[str, Any] = {"home": str(home.root), "rounds": [], "calls": {}, "champion": None}
+    found["judges"] = []
     server = running(home)
     found["serving"] = server.url if server else None
     if not home.store.is_file():
@@ -31,10 +33,13 @@ def read(home: Home) -> dict[str, Any]:
     found["rounds"] = [dict(zip(rounds.columns, row, strict=True)) for row in rounds.rows]
     calls = query(home.store, "select state, count(*) from calls group by state")
     found["calls"] = dict(calls.rows)
-    aliases = query(home.store, "select checkpoint_id, why from aliases where name = 'champion'")
-    if aliases.rows:
-        checkpoint_id, why = aliases.rows[0]
-        found["champion"] = {"checkpoint": checkpoint_id or "base", "why": why}
+    aliases = query(home.store, "select name, checkpoint_id, why from aliases order by name")
+    for name, checkpoint_id, why in aliases.rows:
+        known = {"checkpoint": checkpoint_id or "base", "why": why}
+        if name == CHAMPION:
+            found["champion"] = known
+        else:
+            found["judges"].append({"name": name, **known})
     return found
 
 
@@ -47,6 +52,8 @@ def show(console: Console, found: dict[str, Any]) -> None:
         if champion
         else "champion: none yet"
     )
+    for one in found["judges"]:
+        console.print(f"judge {one['name']}: {one['checkpoint'][:16]} ({one['why']})")
     console.print(f"serving: {found['serving'] or 'no (preceptor serve --background)'}")
     states = ", ".join(f"{count} {state}" for state, count in found["calls"].items())
     console.print(f"calls: {states or 'none'}")

@@ -71,8 +71,9 @@ def _show_shift(console: Console, report: dict[str, Any]) -> None:
         [who, int(median(lengths)), min(lengths), max(lengths)]
         for who, lengths in report["lengths"].items()
     ]
-    title = f"{report['items']} held-out requests, length of the answers in tokens"
-    console.print(table(["who", "median", "shortest", "longest"], rows, title))
+    # Not as the table's title, which would be wrapped to its few columns.
+    console.print(f"{report['items']} held-out requests, length of the answers in tokens")
+    console.print(table(["who", "median", "shortest", "longest"], rows))
     if verdicts := report["verdicts"]:
         told = ", ".join(f"{name} {count}" for name, count in verdicts.items())
         console.print(f"\nthe student's answers, by the judge: {told}")

@@ -167,7 +167,7 @@ def test_who_has_not_passed_is_refused_with_figures_and_advice(tmp_path: Path) -
             asyncio.run(run(good, bad))
     assert "odd: accuracy 0.0%" in refused.value.message
     assert "its interval begins at 0%" in refused.value.message
-    assert "preceptor judge train" in refused.value.hint
+    assert "train.objective: judge" in refused.value.hint
 
 
 def test_what_counts_as_passed_is_what_was_asked_for(tmp_path: Path) -> None:

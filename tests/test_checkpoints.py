@@ -1,5 +1,6 @@
 """Checkpoints, metrics, evals and the aliases that say which one is served."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pipelines.store.checkpoints import (
     champion_id,
     checkpoint,
     close_training,
+    last_base,
     metrics_of,
     move_alias,
     open_training,
@@ -68,6 +70,17 @@ def test_the_base_is_served_until_something_is_promoted(db: Database) -> None:
     assert champion_id(db) is None
     promote(db, "a1")
     assert champion_id(db) == "a1"
+
+
+def test_a_judge_is_never_what_is_served(db: Database, tmp_path: Path) -> None:
+    for run, objective in (("s", "dpo"), ("j", "judge")):
+        job = json.dumps({"base": f"base of {run}", "objective": objective})
+        open_training(db, run, "r", "d", job, tmp_path / run)
+        close_training(db, run, "done")
+    move_alias(db, "own-judge", "a1", "certified")
+    assert last_base(db) is None
+    promote(db, "a2")
+    assert last_base(db) == (Path("base of s"), tmp_path / "s")
 
 
 def test_a_rollback_goes_to_what_was_served_before(db: Database) -> None:

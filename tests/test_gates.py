@@ -1,6 +1,7 @@
 """The statistics against published and hand-computed figures, the decision, and its picture."""
 
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from judges.share import share
 from pipelines.gates.decision import BASE, FEW_SHOT, STUDENT, decide
 from pipelines.gates.evaluation import Evaluation
 from pipelines.gates.picture import draw
-from pipelines.gates.statistics import mcnemar
+from pipelines.gates.statistics import change, even, mcnemar, median_ratio, moved
 from pipelines.recipe import Gate
 from teachers.records import Prompt
 
@@ -64,6 +65,55 @@ def test_nothing_is_compared_with_nothing() -> None:
         mcnemar([], [])
     with pytest.raises(ValueError, match=r"longer|shorter"):
         mcnemar([True], [True, False])
+
+
+def test_a_change_of_paired_shares_by_hand() -> None:
+    """Agresti and Min 2005: half an item more in each cell, then Wald's interval."""
+    before = [True] * 9 + [False] * 3 + [True, False] * 14
+    after = [False] * 9 + [True] * 3 + [True, False] * 14
+    found = change(before, after)
+    assert found.value == pytest.approx(-6 / 40)
+    middle, spread = -6 / 42, 1.96 * math.sqrt(13 - 36 / 42) / 42
+    assert (found.low, found.high) == pytest.approx((middle - spread, middle + spread))
+    assert str(found) == "-15.0% [-30.5%, +2.0%]"
+
+
+def test_a_change_keeps_a_width_where_nothing_changed() -> None:
+    found = change([True, False] * 50, [True, False] * 50)
+    assert found.value == 0.0
+    assert (found.low, found.high) == pytest.approx((-1.96 / 102, 1.96 / 102))
+
+
+def test_whether_items_have_moved() -> None:
+    before = [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0]
+    # All on one side: one of 2^8 signs, and two-sided.
+    shorter = [one - place for place, one in enumerate(before, start=1)]
+    assert moved(before, shorter) == pytest.approx(2 / 2**8)
+    assert moved(shorter, before) == pytest.approx(2 / 2**8)
+    assert moved(before, before) == 1.0
+    # The ranks of the falls are 1 and 2, which 3 of 2^8 signs reach or fall short of, twice.
+    mixed = [9.0, 18.0, *(one + place for place, one in enumerate(before[2:], start=3))]
+    assert moved(before, mixed) == pytest.approx(2 * 5 / 2**8)
+
+
+def test_one_item_that_moved_among_many_is_no_news() -> None:
+    assert moved([5.0] * 30, [5.0] * 29 + [6.0]) > 0.05
+
+
+def test_medians_are_held_against_each_other() -> None:
+    before = [100.0, 200.0, 300.0, 400.0, 500.0] * 20
+    found = median_ratio(before, [one / 2 for one in before])
+    assert found == (0.5, 0.5, 0.5) or found.low <= found.value == 0.5 <= found.high
+    assert found == median_ratio(before, [one / 2 for one in before])
+    assert median_ratio(before, before) == (1.0, 1.0, 1.0)
+    # An empty answer counts as one token.
+    assert median_ratio([0.0] * 5, [3.0] * 5).value == 3.0
+
+
+def test_the_sign_test() -> None:
+    assert even(0, 0) == 1.0
+    assert even(6, 6) == 1.0
+    assert even(8, 2) == even(2, 8) == pytest.approx(2 * (1 + 10 + 45) / 2**10)
 
 
 # --- The decision -------------------------------------------------------------------------------
@@ -161,3 +211,12 @@ def test_the_picture_is_drawn_from_the_decisions_json(tmp_path: Path) -> None:
         assert height > 400
         assert len(content) > 10_000
     assert pictures[0].read_bytes() != pictures[1].read_bytes()
+
+
+@pytest.mark.parametrize("verdicts", [{}, {"win": 9, "loss": 2, "tie": 1, "undecided": 0}])
+def test_the_picture_of_a_shift(tmp_path: Path, verdicts: dict[str, int]) -> None:
+    lengths = {"base": [12, 30, 25, 4], STUDENT: [6, 10, 9, 3]}
+    report = {"kind": "preference", "promoted": True, "items": 4}
+    path = tmp_path / "shift.png"
+    draw({**report, "lengths": lengths, "verdicts": verdicts}, [(1, 0.7), (2, 0.5)], path)
+    assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")

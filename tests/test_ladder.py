@@ -7,6 +7,7 @@ import pytest
 
 from judges.judge import Judge, Rung, comparing, following
 from judges.ladder import Footing, climb
+from judges.verdict_call import verdict_call
 from pipelines.recipe import JudgeSection
 from pipelines.seat import Seat, seated
 from teachers.client import Client, Endpoint
@@ -52,6 +53,16 @@ def test_an_endpoint_that_accepts_a_form_and_ignores_it_is_found_out(tmp_path: P
         footing = tried(server.url, comparing("w"))
         assert footing.rung == "text"
         assert "a reply held to 'B' was 'Answer: A'" in footing.notes[1]
+
+
+def test_a_model_that_thinks_gets_room_for_it_and_no_constraint(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        footing = tried(server.url, comparing("w"), "fault:think-tags")
+    assert (footing.rung, footing.thinks) == ("text", True)
+    judge = comparing("w").model_copy(update={"rung": footing.rung, "thinks": True})
+    asked = verdict_call(judge, ())
+    assert asked.output is None
+    assert asked.sampling.max_tokens > 1000
 
 
 @pytest.mark.parametrize("judge", [comparing("w"), following("w")], ids=["letters", "yes or no"])

@@ -4,146 +4,82 @@ Training is the dear part. Rounds on the same questions end in the same dataset,
 training run: the tests share one home, where it is found done, and start from an empty store there.
 """
 
-import asyncio
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 import pytest
-import yaml
 
-from pipelines.home import Home
-from pipelines.recipe import Recipe
-from pipelines.recipe_file import load
-from pipelines.round import Outcome, run_round
+from pipelines.round import Outcome
 from pipelines.store import checkpoints
 from pipelines.store.connection import connect
 from teachers.errors import PreceptorError, RoundStopped, StoreFull, WeightsError
-from teachers.progress import Silent
-from tests.scripted.running import COMMAND, ROOT, running
+from tests.places import Meddler, Place
+from tests.scripted.running import running
 from tests.tiny import tiny_model
 
 TRAIN, HELD_OUT, N = 24, 60, 4
-CHAT = "/v1/chat/completions"
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads on so small a model wait for each other more than they compute."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        yield
+def usual(root: Path) -> dict[str, Any]:
+    """What the recipes of this file say."""
+    return {
+        "name": "tiny",
+        "student": {"weights": str(root / "model"), "instruction": "Add up."},
+        "supply": {
+            "generators": [{"generator": "chain_sum", "train": TRAIN, "held_out": HELD_OUT}]
+        },
+        "teacher": {
+            "sampling": {"n": N, "max_tokens": 64},
+            "concurrency": 4,
+            "examples": {"chain_sum": [{"question": "1 + 1 =", "answer": "Answer: 2"}]},
+        },
+        "build": {"per_prompt": 2, "minimum": 10},
+        "train": {"rank": 4, "epochs": 1, "max_length": 400, "save_steps": 4},
+        "gate": {"max_tokens": 64, "min_gain": 0.1, "min_gain_lenient": 0.1, "min_items": 50},
+    }
 
 
-class Place(NamedTuple):
-    """Where the rounds of this file run, and what stood in the store after the first one."""
+class First(Place):
+    """Where the rounds of this file run, and how the first one ended."""
 
-    root: Path
     outcome: Outcome
 
-    @property
-    def home(self) -> Home:
-        return Home(self.root / "home")
 
-    @property
-    def log(self) -> Path:
-        """What arrived at the scripted servers, all of them."""
-        return self.root / "requests.jsonl"
-
-    def recipe(self, *flags: str, **changes: dict[str, Any]) -> Path:
-        """A recipe; `flags` are the scripted server's."""
-        command = [*COMMAND, "--log", str(self.log), "--probes", str(self.root)]
-        content: dict[str, Any] = {
-            "name": "tiny",
-            "student": {"weights": str(self.root / "model"), "instruction": "Add up."},
-            "supply": {
-                "generators": [{"generator": "chain_sum", "train": TRAIN, "held_out": HELD_OUT}]
-            },
-            "teacher": {
-                "sampling": {"n": N, "max_tokens": 64},
-                "concurrency": 4,
-                "examples": {"chain_sum": [{"question": "1 + 1 =", "answer": "Answer: 2"}]},
-            },
-            "build": {"per_prompt": 2, "minimum": 10},
-            "train": {"rank": 4, "epochs": 1, "max_length": 400, "save_steps": 4},
-            "gate": {"max_tokens": 64, "min_gain": 0.1, "min_gain_lenient": 0.1, "min_items": 50},
-            "engine": {"command": [*command, "--right", "0.4", "--right-after", "0.95", *flags]},
-        }
-        for section, values in changes.items():
-            content[section] = {**content.get(section, {}), **values}
-        path = self.root / "recipe.yaml"
-        path.write_text(yaml.safe_dump(content))
-        return path
-
-    def run(self, recipe: Path | Recipe, progress: Silent | None = None) -> Outcome:
-        loaded = recipe if isinstance(recipe, Recipe) else load(recipe)
-        return asyncio.run(run_round(loaded, self.home, progress or Silent()))
-
-    def start(self, recipe: Path, **environment: str) -> "subprocess.Popen[str]":
-        """The same through the command line, as a process."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "service.cli", "run", str(recipe)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "PRECEPTOR_HOME": str(self.home.root), **environment},
-        )
-
-    def ask(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        with closing(connect(self.home.store)) as db:
-            return list(db.execute(sql, values))
-
-    def one(self, sql: str, *values: object) -> Any:
-        ((value,),) = self.ask(sql, *values)
-        return value
-
-    def requests(self, event: str) -> list[dict[str, Any]]:
-        lines = self.log.read_text().splitlines() if self.log.is_file() else []
-        found = [json.loads(line) for line in lines]
-        return [line for line in found if line["event"] == event and line["path"] == CHAT]
-
-    def empty(self) -> None:
-        """Forget everything but what was trained."""
-        for path in self.home.root.glob("store.db*"):
-            path.unlink()
-        self.log.unlink(missing_ok=True)
+def place_at(root: Path) -> First:
+    return First(root, usual(root), "--right", "0.4", "--right-after", "0.95")
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def first(tmp_path_factory: pytest.TempPathFactory) -> First:
     """One whole round, start to end, which later tests look at or come back to."""
     root = tmp_path_factory.mktemp("round")
     tiny_model(root / "model")
-    place = Place(root, Outcome("", {}))
-    outcome = place.run(place.recipe())
-    for path in (*place.home.root.glob("store.db*"), place.log):
-        shutil.copy(path, path.with_name("first-" + path.name))
-    return Place(root, outcome)
+    place = place_at(root)
+    place.outcome = place.run(place.recipe())
+    place.keep()
+    return place
 
 
 @pytest.fixture
-def finished(first: Place) -> Place:
+def finished(first: First) -> First:
     """The first round, just done."""
-    first.empty()
-    for kept in (*first.home.root.glob("first-*"), *first.root.glob("first-*")):
-        shutil.copy(kept, kept.with_name(kept.name.removeprefix("first-")))
+    first.back()
     return first
 
 
 @pytest.fixture
-def fresh(first: Place) -> Iterator[Place]:
+def fresh(first: First) -> Iterator[First]:
     """An empty store; nothing of ours may be left running."""
     first.empty()
     yield first
@@ -168,31 +104,10 @@ def wait_for(what: Callable[[], bool], limit_s: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-class Meddler(Silent):
-    """Does something once, when a step has come so far."""
-
-    def __init__(self, what: str, done: int, act: Callable[[], None]) -> None:
-        self._what, self._done, self._act = what, done, act
-        self._step = ""
-        self.acted = False
-        self.said: list[str] = []
-
-    def begin(self, what: str, total: float | None = None) -> None:
-        self._step = what
-
-    def update(self, done: float, note: str = "") -> None:
-        if self._step == self._what and done >= self._done and not self.acted:
-            self.acted = True
-            self._act()
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
 # --- The first round ----------------------------------------------------------------------------
 
 
-def test_a_better_student_is_promoted(finished: Place) -> None:
+def test_a_better_student_is_promoted(finished: First) -> None:
     outcome = finished.outcome
     gate = outcome.reports["gate"]
     assert outcome.promoted
@@ -208,7 +123,7 @@ def test_a_better_student_is_promoted(finished: Place) -> None:
     assert finished.ask("select decision, incumbent from promotions") == [("promoted", None)]
 
 
-def test_its_tables_agree_with_each_other(finished: Place) -> None:
+def test_its_tables_agree_with_each_other(finished: First) -> None:
     one = finished.one
     samples = one(
         "select count(*) from samples join calls c on c.id = call_id where purpose='teach'"
@@ -243,7 +158,7 @@ def test_its_tables_agree_with_each_other(finished: Place) -> None:
     assert one("select count(*) from eval_items") == 3 * HELD_OUT
 
 
-def test_the_frozen_dataset_is_what_the_store_says(finished: Place) -> None:
+def test_the_frozen_dataset_is_what_the_store_says(finished: First) -> None:
     (path,) = finished.ask("select path from datasets")[0]
     rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
     assert len(rows) == finished.one("select rows from datasets")
@@ -257,7 +172,7 @@ def test_the_frozen_dataset_is_what_the_store_says(finished: Place) -> None:
     assert finished.one("select count(*) from metrics where name = 'loss'") > 0
 
 
-def test_a_second_run_makes_no_call_and_starts_no_server(finished: Place) -> None:
+def test_a_second_run_makes_no_call_and_starts_no_server(finished: First) -> None:
     before = finished.log.read_text()
     began = time.monotonic()
     again = finished.run(finished.recipe())
@@ -269,7 +184,7 @@ def test_a_second_run_makes_no_call_and_starts_no_server(finished: Place) -> Non
 # --- Rounds that end otherwise ------------------------------------------------------------------
 
 
-def test_a_student_that_is_not_better_is_kept_aside(fresh: Place) -> None:
+def test_a_student_that_is_not_better_is_kept_aside(fresh: First) -> None:
     outcome = fresh.run(fresh.recipe("--right-after", "0.4"))
     assert not outcome.promoted
     assert (
@@ -280,7 +195,7 @@ def test_a_student_that_is_not_better_is_kept_aside(fresh: Place) -> None:
     assert fresh.ask("select decision from promotions") == [("kept",)]
 
 
-def test_a_champion_is_what_the_next_student_is_held_against(finished: Place) -> None:
+def test_a_champion_is_what_the_next_student_is_held_against(finished: First) -> None:
     champion = finished.outcome.reports["gate"]["checkpoint"]
     outcome = finished.run(finished.recipe(train={"seed": 18}))
     gate = outcome.reports["gate"]
@@ -295,7 +210,7 @@ def test_a_champion_is_what_the_next_student_is_held_against(finished: Place) ->
     assert len(finished.requests("answered")) == TRAIN + 4 * HELD_OUT
 
 
-def test_a_teacher_that_is_never_right_stops_the_round_with_the_cause(fresh: Place) -> None:
+def test_a_teacher_that_is_never_right_stops_the_round_with_the_cause(fresh: First) -> None:
     with fresh.start(fresh.recipe("--right", "0")) as process:
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
@@ -307,13 +222,13 @@ def test_a_teacher_that_is_never_right_stops_the_round_with_the_cause(fresh: Pla
     assert "Only 0 answers" in fresh.one("select note from rounds")
 
 
-def test_too_few_held_out_prompts_are_told_before_anything_is_asked(fresh: Place) -> None:
+def test_too_few_held_out_prompts_are_told_before_anything_is_asked(fresh: First) -> None:
     with pytest.raises(RoundStopped, match="60 held-out prompts; the gate wants at least 61"):
         fresh.run(fresh.recipe(gate={"min_items": 61}))
     assert fresh.requests("arrived") == []
 
 
-def test_a_file_with_bad_lines_goes_on_with_the_good_ones(fresh: Place) -> None:
+def test_a_file_with_bad_lines_goes_on_with_the_good_ones(fresh: First) -> None:
     lines = [
         f'{{"question": "{n} + 7 =", "answer": "So it is {n + 7}.\\n#### {n + 7}"}}'
         for n in range(40)
@@ -342,7 +257,7 @@ def test_a_file_with_bad_lines_goes_on_with_the_good_ones(fresh: Place) -> None:
     assert fresh.one("select count(*) from verdicts where state = 'verified'") > 0
 
 
-def test_an_endpoint_elsewhere_can_teach(fresh: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_elsewhere_can_teach(fresh: First, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_API_KEY", "the key")
     with running(fresh.root, "--right", "0.4", "--served-model-name", "big") as server:
         monkeypatch.delenv("VLLM_API_KEY")
@@ -383,7 +298,7 @@ def nothing_was_asked_twice(place: Place) -> None:
 
 
 @pytest.mark.fault
-def test_a_server_that_dies_in_mid_generation_is_started_again(fresh: Place) -> None:
+def test_a_server_that_dies_in_mid_generation_is_started_again(fresh: First) -> None:
     def kill() -> None:
         server = max(servers(fresh), key=lambda process: process.create_time())
         # The next calls have left by then, and are not answered yet.
@@ -402,7 +317,7 @@ def test_a_server_that_dies_in_mid_generation_is_started_again(fresh: Place) -> 
 
 @pytest.mark.fault
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_round_that_is_stopped_goes_on_where_it_was(fresh: Place, number: signal.Signals) -> None:
+def test_a_round_that_is_stopped_goes_on_where_it_was(fresh: First, number: signal.Signals) -> None:
     recipe = fresh.recipe("--delay-ms", "100")
     with fresh.start(recipe) as process:
         wait_for(lambda: len(fresh.requests("answered")) >= 6)
@@ -454,11 +369,11 @@ def fill(folder: Path) -> Path:
 @pytest.mark.fault
 @pytest.mark.parametrize("step", ["teacher answers", "verify answers"])
 def test_a_full_disk_is_said_and_the_round_goes_on_when_there_is_space(
-    first: Place, tmp_path: Path, step: str
+    first: First, tmp_path: Path, step: str
 ) -> None:
     with small_disk(tmp_path / "disk", "24m") as disk:
         shutil.copytree(first.root / "model", disk / "model")
-        place = Place(disk, first.outcome)
+        place = place_at(disk)
         # No model server writes to this disk but ours: its log is elsewhere.
         recipe = place.recipe("--log", str(tmp_path / "elsewhere"), build={"minimum": 1000})
         filler: list[Path] = []
@@ -474,7 +389,7 @@ def test_a_full_disk_is_said_and_the_round_goes_on_when_there_is_space(
         assert place.one("select count(*) from verdicts") == kept
 
 
-def test_a_checkpoint_whose_files_were_changed_is_not_measured(finished: Place) -> None:
+def test_a_checkpoint_whose_files_were_changed_is_not_measured(finished: First) -> None:
     with closing(connect(finished.home.store)) as db:
         checkpoint = checkpoints.checkpoint(db, finished.outcome.reports["gate"]["checkpoint"])
     config = checkpoint.merged / "generation_config.json"

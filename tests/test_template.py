@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from judges.template import PROMPTS, defused, fill, prompt_text, request_text
+from judges.template import PROMPTS, defused, fill, prompt_text, request_text, shown
 from teachers.errors import ConfigError
 from teachers.records import Message
 from tests.judged import asked
@@ -66,3 +66,8 @@ def test_a_conversation_is_told_with_who_said_what() -> None:
     assert request_text(asked("Why?")) == "Why?"
     turns = [Message(role="user", content="Hi"), Message(role="assistant", content="Hello")]
     assert request_text([*turns, *asked("Why?")]) == "User: Hi\n\nAssistant: Hello\n\nUser: Why?"
+
+
+def test_an_answer_is_cut_where_the_judge_stops_reading() -> None:
+    assert shown("short", 5) == "short"
+    assert shown("longer", 4) == "long ..."

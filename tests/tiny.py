@@ -9,8 +9,12 @@ CHAT_TEMPLATE = (
 SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>")
 
 
-def tiny_model(folder: Path, seed: int = 0) -> Path:
-    """Save a bf16 Llama of 2 layers, 64 wide (0.1 million weights), with a chat template."""
+def tiny_model(folder: Path, seed: int = 0, words: tuple[str, ...] = ()) -> Path:
+    """Save a bf16 Llama of 2 layers, 64 wide (0.1 million weights), with a chat template.
+
+    Args:
+        words: what is one token each, beside the bytes: a judge's verdicts have to be.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -31,11 +35,11 @@ def tiny_model(folder: Path, seed: int = 0) -> Path:
         initializer_range=0.2,
     )
     LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
-    _save_tokenizer(folder)
+    _save_tokenizer(folder, words)
     return folder
 
 
-def _save_tokenizer(folder: Path) -> None:
+def _save_tokenizer(folder: Path, words: tuple[str, ...]) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -45,6 +49,7 @@ def _save_tokenizer(folder: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.add_tokens(list(words))
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=SPECIAL[0], eos_token=SPECIAL[2]
     )

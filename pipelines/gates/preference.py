@@ -88,6 +88,8 @@ async def compare_answers(
         shown = [one._replace(prompting="few-shot") for one in (before, after)]
         was = await measure(context, shown[0], checked, incumbent.checkpoint, incumbent.name)
         is_ = await measure(context, shown[1], checked, candidate, STUDENT)
+        undecided = was.undecided() | is_.undecided()
+        was, is_ = was.without(undecided), is_.without(undecided)
         accuracy = change(was.right("lenient"), is_.right("lenient"))
     new = await _answers(context, after, open_, candidate, STUDENT)
     both = [name for name in old if name in new]

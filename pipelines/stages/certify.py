@@ -6,7 +6,7 @@ Measured beside the model that it was trained from, asked in the same words.
 from collections.abc import Sequence
 from typing import Any
 
-from judges.certify import Certificate
+from judges.certify import Certificate, Criteria
 from judges.constitution import Principle
 from pipelines.certification import measure
 from pipelines.context import Context
@@ -57,20 +57,20 @@ async def _figures(
     context: Context, seat: Seat, principles: Sequence[Principle]
 ) -> dict[str, dict[str, Any]]:
     """What a judge reaches on the kept-back cases and constructed pairs, by principle text."""
+    criteria = context.recipe.lessons.certify
     back = [one for one in lessons.every_lesson(context) if one.kept_back]
     figures: dict[str, dict[str, Any]] = {}
     for principle in principles:
         of_it = [one for one in back if one.principle.text_id == principle.text_id]
         figures[principle.text_id] = {
-            name: _told(context, await measure(context, seat, principle, pairs, name))
+            name: _told(await measure(context, seat, principle, pairs, name, criteria), criteria)
             for name, origin in (("cases", "case"), ("constructed", "constructed"))
             if (pairs := [one.known for one in of_it if one.origin == origin]) or name == "cases"
         }
     return figures
 
 
-def _told(context: Context, certificate: Certificate) -> dict[str, Any]:
-    criteria = context.recipe.lessons.certify
+def _told(certificate: Certificate, criteria: Criteria) -> dict[str, Any]:
     return {**certificate.model_dump(), "faults": certificate.faults(criteria)}
 
 

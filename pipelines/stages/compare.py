@@ -34,18 +34,19 @@ async def run(context: Context) -> dict[str, Any]:
         if prompt.verifier != "none"
     ]
     await check(context, checkable, "strict", "verify answers")
-    section = context.recipe.judge
+    section, by = context.recipe.judge, context.constitutions[0].id
     if context.recipe.pairs.source == "construction" or section is None:
         compared = side_by_side(context, None)
         with transaction(context.db) as db:
             judgements.add_comparisons(db, (one.compared for one in compared))
-        return {"comparisons": len(compared), "judge": None}
+        return {"constitution": by, "comparisons": len(compared), "judge": None}
     seat = await seated(context, section)
     certificates = await require(context, seat, context.principles, section.certify)
     compared = side_by_side(context, seat.judge)
     asked = questions(context, compared)
     found = await judged(context, seat, asked, "judge answers")
     return {
+        "constitution": by,
         "comparisons": len(compared),
         "judge": seat.judge.id,
         "certified": {name: one.figures for name, one in certificates.items()},

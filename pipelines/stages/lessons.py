@@ -58,13 +58,19 @@ async def run(context: Context) -> dict[str, Any]:
     for one in open_:
         key = f"{one.principle.id} ({one.principle.text_id[:8]}), {one.origin}"
         counts[key] = counts.get(key, 0) + 1
-    return {"dataset": dataset.id, "rows": dataset.rows, "path": str(dataset.path), "of": counts}
+    return {
+        "constitutions": [one.id for one in context.constitutions],
+        "dataset": dataset.id,
+        "rows": dataset.rows,
+        "path": str(dataset.path),
+        "of": counts,
+    }
 
 
 def taught(context: Context) -> list[Principle]:
     """Every principle that the judge is to learn, the opposite ones of other versions included."""
     found = {one.text_id: one for one in context.principles}
-    for constitution in context.more_constitutions:
+    for constitution in context.constitutions[1:]:
         for principle in _chosen(context, constitution):
             found.setdefault(principle.text_id, principle)
     return list(found.values())
@@ -90,7 +96,7 @@ def _constructed(context: Context) -> Iterator[Lesson]:
     by_text = {one.text: one for one in taught(context)}
     for one in compare.side_by_side(context, None):
         principle = drawn(context.principles_for(one.prompt), one.prompt.id)
-        if principle is None:
+        if principle is None or one.compared.comparison.identical:
             continue
         under_first = one.first.purpose == sample.UNDER
         samples = (one.first.sample.id, one.second.sample.id)

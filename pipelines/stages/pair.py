@@ -24,6 +24,7 @@ from teachers.errors import RoundStopped
 from teachers.records import Sample
 
 NAME = "pair"
+_AUTHORITY: tuple[Source, ...] = ("human", "verifier", "construction", "judge")
 
 
 class Pair(NamedTuple):
@@ -68,8 +69,7 @@ async def run(context: Context) -> dict[str, Any]:
     out = [one for one in [*outcomes, *kept] if isinstance(one, PairRejection)]
     kept_pairs = [one for one in kept if isinstance(one, Pair)]
     with transaction(context.db) as db:
-        pairs.add_rejections(db, context.round_id, out)
-        pairs.add_pairs(db, context.round_id, map(_stored, kept_pairs))
+        pairs.put_pairs(db, context.round_id, map(_stored, kept_pairs), out)
     table = _yield_table(compared, kept_pairs, out)
     if len(kept_pairs) < context.recipe.pairs.minimum:
         raise RoundStopped(
@@ -163,12 +163,18 @@ def _by_judge(context: Context, one: SideBySide, preference: Preference) -> Pair
 
 
 def _best(context: Context, labelled: list[Pair]) -> Iterator[Pair | PairRejection]:
-    """The clearest pairs of each prompt that nothing speaks against, in the prompts' order."""
+    """The best pairs of each prompt that nothing speaks against, in the prompts' order.
+
+    The highest authority's come first, then the clearest.
+    """
     held_out = held_out_of(context)
     taken: Counter[str] = Counter()
     order = {pair.compared.prompt.id: at for at, pair in reversed(list(enumerate(labelled)))}
-    labelled.sort(key=lambda pair: (order[pair.compared.prompt.id], -pair.p))
-    for pair in labelled:
+
+    def rank(pair: Pair) -> tuple[int, int, float]:
+        return order[pair.compared.prompt.id], _AUTHORITY.index(pair.source), -pair.p
+
+    for pair in sorted(labelled, key=rank):
         name, prompt = pair.compared.compared.comparison.id, pair.compared.prompt
         if fault := _fault(context, pair):
             yield PairRejection(name, *fault)

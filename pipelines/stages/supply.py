@@ -1,7 +1,7 @@
 """Prompts: made or read, split by hash, stored."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipelines.context import Context
@@ -9,7 +9,7 @@ from pipelines.hygiene.dedup import Seen
 from pipelines.hygiene.split import side
 from pipelines.recipe import Generator, PromptFile
 from pipelines.store import calls
-from pipelines.store.calls import Split
+from pipelines.store.calls import Split, StoredPrompt
 from pipelines.store.connection import transaction
 from teachers.errors import ConfigError, RoundStopped
 from teachers.progress import step
@@ -50,7 +50,7 @@ async def run(context: Context) -> dict[str, Any]:
         calls.add_prompts(db, context.round_id, rows)
     # A prompt that an earlier round put on the other side is still there.
     stored = calls.prompts_of(context.db, context.round_id)
-    _refuse_too_few(context, Counter(split for _, split in stored))
+    _refuse_too_few(context, stored)
     counts = Counter((prompt.task, split) for prompt, split in stored)
     return {
         "prompts": {f"{task}/{split}": count for (task, split), count in sorted(counts.items())},
@@ -58,15 +58,19 @@ async def run(context: Context) -> dict[str, Any]:
     }
 
 
-def _refuse_too_few(context: Context, sides: Counter[Split]) -> None:
-    least = context.recipe.gate.min_items
+def _refuse_too_few(context: Context, stored: Sequence[StoredPrompt]) -> None:
+    train, least = context.recipe.train, context.recipe.gate.min_items
+    held_out = [prompt for prompt, split in stored if split == "held_out"]
+    if train.wants_pairs:
+        held_out = [prompt for prompt in held_out if prompt.verifier == "none"]
     # A judge is held against cases that it never saw, not against prompts.
-    if context.recipe.train.objective != "judge" and sides["held_out"] < least:
+    if train.objective != "judge" and len(held_out) < least:
+        kind = "open held-out" if train.wants_pairs else "held-out"
         raise RoundStopped(
-            f"There are {sides['held_out']} held-out prompts; the gate wants at least {least}.",
+            f"There are {len(held_out)} {kind} prompts; the gate wants at least {least}.",
             hint="Raise held_out of the supply's sources, or lower gate.min_items.",
         )
-    if not sides["train"]:
+    if all(split == "held_out" for _, split in stored):
         raise RoundStopped(
             "There is no prompt to train on.", hint="Raise train of the supply's sources."
         )

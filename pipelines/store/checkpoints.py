@@ -165,14 +165,16 @@ class Base(NamedTuple):
 
 
 def last_base(db: Database) -> Base | None:
-    """The base of the newest finished training run: what is served when all was rolled back.
+    """The base of a student's newest finished training run: what is served when all was rolled
+    back.
 
     None as long as nothing was ever promoted.
     """
     row = db.execute(
         "select json_extract(job, '$.base'), folder from training_runs"
-        " where state = 'done' and exists (select 1 from alias_moves)"
-        " order by started_at desc limit 1"
+        " where state = 'done' and json_extract(job, '$.objective') is not 'judge'"
+        " and exists (select 1 from alias_moves where name = ?) order by started_at desc limit 1",
+        (CHAMPION,),
     ).fetchone()
     return Base(Path(row[0]), Path(row[1])) if row else None
 

@@ -38,16 +38,21 @@ def commit(db: Database, constitution: Constitution, author: str, message: str) 
     version = Version(
         constitution.id, constitution.name, current.id if current else None, author, message, now()
     )
-    db.execute(
-        "insert or ignore into constitutions values (?, ?, ?, ?)",
-        (version.id, version.name, constitution.model_dump_json(), version.committed_at),
-    )
+    keep(db, constitution)
     db.execute(
         "insert into constitution_commits"
         " (constitution_id, name, parent, author, message, committed_at) values (?, ?, ?, ?, ?, ?)",
         version,
     )
     return Committed(version, new=True)
+
+
+def keep(db: Database, constitution: Constitution) -> None:
+    """Store a version that something was made by, whether or not it is ever put in force."""
+    db.execute(
+        "insert or ignore into constitutions values (?, ?, ?, ?)",
+        (constitution.id, constitution.name, constitution.model_dump_json(), now()),
+    )
 
 
 def head(db: Database, name: str) -> Version | None:

@@ -52,20 +52,6 @@ def judges(db: Database) -> list[Judge]:
     return [Judge.model_validate_json(spec) for (spec,) in rows]
 
 
-def judges_of(db: Database, origin: Origin) -> list[tuple[Judge, str]]:
-    """The judges that were asked about comparisons of an origin and where, the newest first."""
-    rows = db.execute(
-        "select spec, place from judges where id in"
-        " (select judge_id from judgements join comparisons on comparisons.id = comparison_id"
-        "  where source = :origin"
-        "  union select judge_id from scores where sample_id in"
-        "  (select first_sample from comparisons where source = :origin))"
-        " order by created_at desc",
-        {"origin": origin},
-    )
-    return [(Judge.model_validate_json(spec), place) for spec, place in rows]
-
-
 def add_principles(db: Database, principles: Iterable[Principle]) -> None:
     db.conn.executemany(
         "insert or ignore into principles values (?, ?)",

@@ -1,7 +1,7 @@
 """Preference pairs, and the comparisons that became none."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from sqlite_utils import Database
@@ -36,21 +36,24 @@ class PairRejection(NamedTuple):
     detail: str = ""
 
 
-def add_pairs(db: Database, round_id: str, pairs: Iterable[PairRow]) -> None:
-    """Record a round's pairs."""
+def put_pairs(
+    db: Database, round_id: str, pairs: Iterable[PairRow], rejections: Iterable[PairRejection]
+) -> None:
+    """Record a round's pairs, and which comparisons it did not make pairs of and why.
+
+    Those of an earlier try at the same round, before somebody labelled, give way.
+    """
     at = now()
+    for table in ("pairs", "pair_rejections"):
+        db.execute(f"delete from {table} where round_id = ?", (round_id,))
     db.conn.executemany(
-        "insert or ignore into pairs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert into pairs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (content_id("pair", [round_id, pair.comparison_id]), round_id, *pair[:5])
             + (json.dumps([one.model_dump() for one in pair.decisions]), pair.vetoed_by, at)
             for pair in pairs
         ],
     )
-
-
-def add_rejections(db: Database, round_id: str, rejections: Sequence[PairRejection]) -> None:
-    """Record which comparisons a round did not make pairs of, and why."""
     db.conn.executemany(
         "insert or replace into pair_rejections values (?, ?, ?, ?)",
         [(round_id, *rejection) for rejection in rejections],

@@ -1,7 +1,7 @@
 """Rounds and their stages: what is being done, and what is done."""
 
 import json
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlite_utils import Database
 
@@ -53,3 +53,22 @@ def report_of(db: Database, round_id: str, name: str) -> dict[str, Any] | None:
         (round_id, name),
     ).fetchone()
     return None if row is None else dict(json.loads(row[0]))
+
+
+class Judged(NamedTuple):
+    """A round in which a judge has compared answers."""
+
+    recipe: str
+    """As JSON."""
+    constitution_id: str
+
+
+def last_judged(db: Database) -> Judged | None:
+    """The round whose comparisons were judged last."""
+    row = db.execute(
+        "select recipe, json_extract(report, '$.constitution') from stages"
+        " join rounds on rounds.id = round_id"
+        " where stages.name = 'compare' and json_extract(report, '$.judge') is not null"
+        " order by stages.ended_at desc limit 1"
+    ).fetchone()
+    return Judged(*row) if row else None

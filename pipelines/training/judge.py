@@ -47,8 +47,11 @@ def train(job: JudgeJob, run: RunFolder, journal: Journal, checkpoint: Path | No
         (good, bad),
         Live(journal),
         model=model,
-        # Its columns are the collator's business.
-        args=TrainingArguments(**common(job, run.checkpoints), remove_unused_columns=False),
+        args=TrainingArguments(
+            **common(job, run.checkpoints),
+            remove_unused_columns=False,  # they are the collator's business
+            train_sampling_strategy="group_by_length",  # or a third of the time goes into padding
+        ),
         data_collator=judged_batch(tokenizer.eos_token_id if padding is None else padding),
         train_dataset=data.rows,
         processing_class=tokenizer,

@@ -71,14 +71,14 @@ def _single(pair: dict[str, Any], side: str) -> dict[str, Any]:
 
 
 def judged_of(path: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Data:
-    """Prompts as tokens, up to where the judge's turn begins: `better`, `worse`, `weight`.
+    """Prompts as tokens, up to where the judge's turn begins: `better`, `worse`, `weight`, and the
+    `length` of the longer one.
 
     Raises:
         TrainingError: a row is malformed, or no row is left.
     """
     rows = [_asked(row, tokenizer) for row in rows_of(path, Judged)]
-    lengths = (max(len(row["better"]), len(row["worse"])) for row in rows)
-    kept = fitting(path, list(zip(rows, lengths, strict=True)), max_length)
+    kept = fitting(path, [(row, row["length"]) for row in rows], max_length)
     return Data(Dataset.from_list(kept), len(rows) - len(kept))
 
 
@@ -86,4 +86,6 @@ def _asked(row: Judged, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     def ids(messages: Iterable[Message]) -> list[int]:
         return rendered(tokenizer, messages, answer_follows=True)
 
-    return {"better": ids(row.better), "worse": ids(row.worse), "weight": row.weight}
+    better, worse = ids(row.better), ids(row.worse)
+    length = max(len(better), len(worse))
+    return {"better": better, "worse": worse, "weight": row.weight, "length": length}

@@ -109,7 +109,7 @@ def log(
     from service.constitutions import show_log
     from teachers.errors import ConfigError
 
-    with _store() as db:
+    with stored() as db:
         versions = constitutions.log(db, name) if db else []
     if not versions:
         raise ConfigError(
@@ -145,7 +145,7 @@ def export(ref: Ref, to: Output = None, json_: Json = False) -> None:
 
 
 @contextmanager
-def _store() -> "Iterator[Database | None]":
+def stored() -> "Iterator[Database | None]":
     """The store, where there is one: looking makes none."""
     from pipelines.store.connection import connect
 
@@ -161,7 +161,7 @@ def resolve(ref: str) -> "Constitution":
     """A constitution by path, name or version, from this home's store."""
     from pipelines.store import constitutions
 
-    with _store() as db:
+    with stored() as db:
         return constitutions.resolve(ref, db)
 
 

@@ -1,7 +1,7 @@
 """`preceptor constitution test` and `preview`, and `preceptor judge`: what needs a judge."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +13,9 @@ from service.output import Json
 if TYPE_CHECKING:
     from judges.certify import Certificate
     from judges.constitution import Constitution, Principle
-    from pipelines.preview import Cost, Preview
+    from pipelines.preview import Plan, Preview
     from pipelines.recipe import JudgeSection, Recipe
-    from pipelines.seat import Seat
-    from pipelines.store.judgements import Compared
+    from pipelines.store.rounds import Judged
     from pipelines.workbench import Workbench
 
 judge_app = typer.Typer(help="Look after judges and their verdicts.", no_args_is_help=True)
@@ -90,22 +89,21 @@ def preview(
     json_: Json = False,
 ) -> None:
     """What an edit would change in the pairs that are stored, before it is committed."""
-    from pipelines.recipe import Pairs
     from service.commands.constitution import resolve
     from service.judges import show_cost, show_preview
 
     new = resolve(edited)
-    old = resolve(against or new.name)
-    loaded = _loaded(recipe)
-    margin = (loaded.pairs if loaded else Pairs()).min_margin
+    last = _last_judged()
+    loaded = _loaded(recipe) or _recipe_of(last)
+    old = resolve(against) if against else _before(new.name, last)
 
-    def agreed(cost: "Cost") -> bool:
-        if not cost.calls:
+    def agreed(plan: "Plan") -> bool:
+        if not plan.calls:
             return True
-        show_cost(output.console(stderr=json_), cost)
-        return yes or typer.confirm("Go on?")
+        show_cost(output.console(stderr=json_), plan)
+        return yes or typer.confirm("Go on?", err=json_)
 
-    found = asyncio.run(_preview(loaded, old, new, sample, margin, agreed, quiet=json_))
+    found = asyncio.run(_preview(loaded, old, new, sample, agreed, quiet=json_))
     if found is None:
         raise typer.Exit(1)
     if json_:
@@ -170,48 +168,81 @@ async def _measure(
         for principle in principles:
             known = pairs or [case_pair(case) for case in principle.cases]
             name = gold.name if gold else "cases"
-            found[principle.id] = await measure(bench, seat, principle, known[:limit], name)
+            found[principle.id] = await measure(
+                bench, seat, principle, known[:limit], name, section.certify
+            )
         return seat.judge.name, found
 
 
 async def _preview(
-    recipe: "Recipe | None",
+    recipe: "Recipe",
     old: "Constitution",
     new: "Constitution",
     sample: int,
-    margin: float,
-    agreed: Any,
+    agreed: "Callable[[Plan], bool]",
     *,
     quiet: bool,
 ) -> "Preview | None":
     from pipelines.preview import plan, preview
-
-    async with _bench(recipe, quiet) as bench:
-        seat = await _seat(bench, recipe)
-        compared: list[Compared]
-        compared, cost = plan(bench, seat.judge, new, sample)
-        if not agreed(cost):
-            return None
-        return await preview(bench, seat, old, new, compared, margin)
-
-
-async def _seat(bench: "Workbench", recipe: "Recipe | None") -> "Seat":
-    """The recipe's judge, or the one that judged last."""
-    from pipelines.recipe import Place
-    from pipelines.seat import Seat, seated
-    from pipelines.store import judgements
+    from pipelines.seat import seated
     from teachers.errors import ConfigError
 
-    if recipe is not None and recipe.judge is not None:
-        return await seated(bench, recipe.judge)
-    known = judgements.judges_of(bench.db, "round")
-    if not known:
+    if recipe.judge is None:
+        raise ConfigError("This recipe has no judge.", hint="--recipe names one that has.")
+    old, new = (_only(one, recipe.principles) for one in (old, new))
+    async with _bench(recipe, quiet) as bench:
+        seat = await seated(bench, recipe.judge)
+        planned = plan(bench, seat.judge, old, new, sample)
+        if not agreed(planned):
+            return None
+        return await preview(bench, seat, old, new, planned, recipe.pairs.min_margin)
+
+
+def _last_judged() -> "Judged | None":
+    """The round whose comparisons were judged last."""
+    from pipelines.store import rounds
+    from service.commands.constitution import stored
+
+    with stored() as db:
+        return rounds.last_judged(db) if db else None
+
+
+def _before(name: str, last: "Judged | None") -> "Constitution":
+    """The version in force; where none was committed, the one that the last round went by."""
+    from pipelines.store import constitutions
+    from service.commands.constitution import resolve, stored
+
+    with stored() as db:
+        found = constitutions.version(db, name) if db else None
+        if db and last and found is None:
+            found = constitutions.version(db, last.constitution_id)
+    return found if found and found.name == name else resolve(name)
+
+
+def _recipe_of(last: "Judged | None") -> "Recipe":
+    """The recipe of a round that was judged."""
+    from pydantic import ValidationError
+
+    from pipelines.recipe import Recipe
+    from teachers.errors import ConfigError
+
+    if last is None:
         raise ConfigError(
             "No round has been judged in this home, so an edit changes nothing yet.",
             hint="preceptor run RECIPE, with a judge and a constitution in the recipe.",
         )
-    judge, place = known[0]
-    return Seat(judge, Place.model_validate_json(place))
+    try:
+        return Recipe.model_validate_json(last.recipe)
+    except ValidationError as old:
+        raise ConfigError(
+            "The last round's recipe is of another version.", hint="--recipe names one."
+        ) from old
+
+
+def _only(constitution: "Constitution", names: Sequence[str]) -> "Constitution":
+    """A constitution with the principles alone that a recipe is about: all, if it names none."""
+    chosen = [one for one in constitution.principles if not names or one.id in names]
+    return constitution.model_copy(update={"principles": tuple(chosen)})
 
 
 async def _reparse(name: str | None, *, quiet: bool) -> dict[str, int]:

@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--delay-ms", type=float, default=0.0, help="from request to answer")
     parser.add_argument("--right", type=float, default=0.5, help="share of right answers")
     parser.add_argument("--right-after", type=float, default=0.9, help="the same for a student")
+    parser.add_argument("--opening-after", default="", help="a student's answers begin with it")
     parser.add_argument("--log", type=Path, help="one line for each request and each answer")
     parser.add_argument("--probes", type=Path, help="folder in which probe.json files lie")
     parser.add_argument("--stuck", action="store_true", help="keep the old weights, and say yes")
@@ -44,6 +45,7 @@ def main() -> None:
         key=os.environ.get("VLLM_API_KEY"),
         log=flags.log,
         judge=_manner(flags) if flags.judge else None,
+        opening_after=flags.opening_after,
     )
     server = Server(script, Model(flags.model, flags.probes, flags.stuck))
     asyncio.run(serve(flags.host, flags.port, server))

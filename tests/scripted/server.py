@@ -34,6 +34,8 @@ class Script(NamedTuple):
     log: Path | None
     judge: Manner | None = None
     """How it judges, where it does."""
+    opening_after: str = ""
+    """What a student's answers begin with."""
 
 
 class Server:
@@ -96,8 +98,7 @@ class Server:
                     return 400, {"error": {"message": f"{missing} is not supported"}}
                 if manner and (judged := verdict(body, manner)):
                     return 200, judged
-                right = self._script.right_after if self._model.trained else self._script.right
-                return 200, completion(body, revision(body) or answers(body, right))
+                return 200, completion(body, revision(body) or self._answers(body))
             case "POST", "/v1/completions":
                 return 200, self._completion(body)
             case "POST", "/collective_rpc" if body.get("method") == "reload_weights":
@@ -106,6 +107,12 @@ class Server:
             case "POST", "/reset_prefix_cache":
                 return 200, {}
         return 404, {"detail": "Not Found"}
+
+    def _answers(self, body: dict[str, Any]) -> list[str]:
+        if not self._model.trained:
+            return answers(body, self._script.right)
+        opening = self._script.opening_after
+        return [opening + text for text in answers(body, self._script.right_after)]
 
     def _completion(self, body: dict[str, Any]) -> dict[str, Any]:
         choice: dict[str, Any] = {"index": 0, "text": "", "finish_reason": "length"}
