@@ -1,7 +1,9 @@
 """Asking a model many things, so that no finished call is ever made again."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+from sqlite_utils import Database
 
 from pipelines.source import Source
 from pipelines.store import calls
@@ -9,6 +11,7 @@ from pipelines.store.calls import Asked
 from pipelines.workbench import Workbench, together
 from teachers.errors import BadAnswer, CallUncertain, CallUnfit, EndpointBusy, EndpointError
 from teachers.progress import step
+from teachers.records import Sample
 
 # A call is made again by itself this often when its answer was lost or unusable.
 TRIES = 3
@@ -16,8 +19,18 @@ TRIES = 3
 MOST_UNFIT = 16
 
 
+Keep = Callable[[Database, str, Sequence[Sample]], None]
+"""Given a call's id and its answers, in the very transaction that marks the call done."""
+
+
 async def ask(
-    bench: Workbench, source: Source, wanted: Sequence[Asked], what: str, *, before: int = 0
+    bench: Workbench,
+    source: Source,
+    wanted: Sequence[Asked],
+    what: str,
+    *,
+    before: int = 0,
+    keep: Keep | None = None,
 ) -> int:
     """Make the calls that are not done yet, each once; returns how many were made.
 
@@ -26,6 +39,7 @@ async def ask(
 
     Args:
         before: answers of the same kind that there are already and that are not among the wanted.
+        keep: what else becomes of an answer.
 
     Raises:
         EndpointError: the endpoint refuses everything, cannot be reached, or answers nonsense only.
@@ -40,7 +54,7 @@ async def ask(
     meter = _Meter(bench, before + len(done), total)
     with step(bench.progress, what, total):
         many = min(source.client.endpoint.concurrency, len(todo))
-        await together(lambda: _worker(bench, source, queue, meter), many)
+        await together(lambda: _worker(bench, source, queue, meter, keep), many)
     return len(todo)
 
 
@@ -69,11 +83,13 @@ class _Meter:
         self._progress.update(self._done, f"{speed:.0f} tokens/s")
 
 
-async def _worker(bench: Workbench, source: Source, queue: Iterator[Asked], meter: _Meter) -> None:
+async def _worker(
+    bench: Workbench, source: Source, queue: Iterator[Asked], meter: _Meter, keep: Keep | None
+) -> None:
     for asked in queue:
         for attempt in range(1, TRIES + 1):
             try:
-                tokens = await _once(bench, source, asked)
+                tokens = await _once(bench, source, asked, keep)
             except CallUnfit as unfit:
                 if meter.unfit():
                     raise
@@ -93,7 +109,7 @@ async def _worker(bench: Workbench, source: Source, queue: Iterator[Asked], mete
                 break
 
 
-async def _once(bench: Workbench, source: Source, asked: Asked) -> int:
+async def _once(bench: Workbench, source: Source, asked: Asked, keep: Keep | None) -> int:
     """One attempt: intent, call, result. Returns the tokens it cost."""
     attempt = 0
 
@@ -108,5 +124,11 @@ async def _once(bench: Workbench, source: Source, asked: Asked) -> int:
         why = error.message
         await bench.writer.commit(lambda db: calls.give_up(db, asked.call.id, attempt, state, why))
         raise
-    await bench.writer.commit(lambda db: calls.finish(db, asked, attempt, completion))
+
+    def done(db: Database) -> None:
+        calls.finish(db, asked, attempt, completion)
+        if keep is not None:
+            keep(db, asked.call.id, completion.samples)
+
+    await bench.writer.commit(done)
     return completion.usage.completion_tokens

@@ -16,6 +16,9 @@ from pipelines.workbench import Workbench
 from teachers.errors import ConfigError, Uncertified
 from teachers.records import content_id
 
+CASES, CONSTRUCTED = "cases", "constructed"
+"""What pairs are called that a judge is held against."""
+
 
 def case_pair(case: Case) -> Known:
     """A principle's case as a pair."""
@@ -33,7 +36,7 @@ async def measure(
     """Judge the pairs that the judge was not trained on, and store what came of it.
 
     Args:
-        gold: what the pairs are called: `cases`, or a file's name.
+        gold: what the pairs are called: `CASES`, `CONSTRUCTED` or a file's name.
         criteria: what counts as passed; the usual ones if not given.
 
     Raises:
@@ -58,24 +61,28 @@ async def require(
 ) -> dict[str, Certificate]:
     """Certify a judge on every principle's cases.
 
+    A judge of our own that was held against constructed pairs has to have passed those as well:
+    they are answers of the kind that it will label, and cases are not.
+
     Raises:
         Uncertified: it has not passed one of them; the message has the figures.
     """
-    found = {
-        principle.id: await measure(
-            bench, seat, principle, [case_pair(case) for case in principle.cases], "cases", criteria
-        )
-        for principle in principles
-    }
-    failed = {name: one for name, one in found.items() if one.faults(criteria)}
+    found: dict[str, Certificate] = {}
+    failed: list[str] = []
+    names: set[str] = set()
+    for principle in principles:
+        cases = [case_pair(case) for case in principle.cases]
+        found[principle.id] = await measure(bench, seat, principle, cases, CASES, criteria)
+        held = {CASES: found[principle.id]}
+        held |= judgements.certificates(bench.db, seat.judge.id, principle.text_id, CONSTRUCTED)
+        for gold, one in held.items():
+            if faults := one.faults(criteria):
+                names.add(principle.id)
+                failed.append(f"  {principle.id}, {gold}: {one.figures}: {'; '.join(faults)}")
     if failed:
-        lines = [
-            f"  {name}: {one.figures}: {'; '.join(one.faults(criteria))}"
-            for name, one in failed.items()
-        ]
         raise Uncertified(
-            f"The judge {seat.judge.name} may not label with {len(failed)} of "
-            f"{len(found)} principles:\n" + "\n".join(lines),
+            f"The judge {seat.judge.name} may not label with {len(names)} of {len(found)} "
+            "principles:\n" + "\n".join(failed),
             hint=ADVICE,
         )
     return found

@@ -78,8 +78,8 @@ def _constitutions(recipe: Recipe, home: Home) -> list[Constitution]:
 
 def _checkpoints(recipe: Recipe, home: Home, progress: Progress) -> list[str]:
     """What the recipe's checkpoints are now, the base aside: a moved alias makes another round."""
-    judge = recipe.judge.weights if recipe.judge else None
-    names = (recipe.teacher.weights, judge, recipe.pairs.anchor)
+    judges = [judge.weights for judge in recipe.judges]
+    names = (recipe.teacher.weights, *judges, recipe.pairs.anchor)
     named = [name for name in names if name and name.startswith(CHECKPOINT)]
     return [prepared(name, home, progress).fingerprint for name in named]
 

@@ -13,9 +13,9 @@ from judges import compare, score
 from judges.constitution import Principle
 from judges.judge import Judge
 from judges.records import ORDERS, Answer, Judgement, Order, Reading
-from pipelines.ask import ask
+from pipelines.ask import Keep, ask
 from pipelines.seat import Seat
-from pipelines.source import Source, opened
+from pipelines.source import opened
 from pipelines.store import calls, judgements
 from pipelines.store.calls import Asked
 from pipelines.store.connection import transaction
@@ -127,35 +127,57 @@ async def _ask_missing(bench: Workbench, seat: Seat, units: Sequence[_Unit], wha
         return
     async with opened(bench, seat.place, None) as source:
         if seat.judge.reason:
-            reasons = {unit.id: unit.rationale() for unit in todo}
-            said = await _replies(bench, source, todo, reasons, f"{what}: rationales", len(stored))
-            asked = {unit.id: unit.call(said[unit.id].text) for unit in todo if unit.id in said}
+            reasons = [(unit, unit.rationale()) for unit in todo]
+            first = f"{what}: rationales"
+            await ask(bench, source, _wanted(reasons), first, before=len(stored))
+            asked = [(unit, unit.call(said.text)) for unit, said in _said(bench, reasons)]
         else:
-            asked = {unit.id: unit.call(None) for unit in todo}
-        replies = await _replies(bench, source, todo, asked, what, len(stored))
-    rows = [
-        unit.row(_read(seat.judge, replies.get(unit.id)), asked[unit.id].id)
-        for unit in todo
-        if unit.id in asked
-    ]
+            asked = [(unit, unit.call(None)) for unit in todo]
+        keep = _keeping(seat.judge, asked)
+        await ask(bench, source, _wanted(asked), what, before=len(stored), keep=keep)
+    _store_the_rest(bench, seat.judge, asked)
+
+
+_Units = Sequence[tuple[_Unit, Call]]
+
+
+def _wanted(asked: _Units) -> list[Asked]:
+    return [Asked(call, unit.about, PURPOSE) for unit, call in asked]
+
+
+def _said(bench: Workbench, asked: _Units) -> Iterator[tuple[_Unit, Sample]]:
+    """The replies to some units' calls; those that could not be had are missing."""
+    samples = calls.samples_of(bench.db, [call.id for _, call in asked])
+    return ((unit, samples[call.id][0]) for unit, call in asked if call.id in samples)
+
+
+def _keeping(judge: Judge, asked: _Units) -> Keep:
+    """What makes a reply a verdict the moment it comes. A reply can be that of several units: a
+    comparison and the same one swapped put the same question."""
+    by_call: dict[str, list[_Unit]] = {}
+    for unit, call in asked:
+        by_call.setdefault(call.id, []).append(unit)
+
+    def keep(db: Database, call_id: str, samples: Sequence[Sample]) -> None:
+        reading = _read(judge, samples[0])
+        _store(db, [unit.row(reading, call_id) for unit in by_call[call_id]])
+
+    return keep
+
+
+def _store_the_rest(bench: Workbench, judge: Judge, asked: _Units) -> None:
+    """Verdicts from replies that were there before, and errors where there is no reply."""
+    stored = judgements.readings(bench.db, _table(judge), [unit.id for unit, _ in asked])
+    rest = [(unit, call) for unit, call in asked if unit.id not in stored]
+    samples = calls.samples_of(bench.db, [call.id for _, call in rest])
     with transaction(bench.db) as db:
-        _store(db, rows)
-
-
-async def _replies(
-    bench: Workbench,
-    source: Source,
-    units: Sequence[_Unit],
-    asked: Mapping[str, Call],
-    what: str,
-    before: int,
-) -> dict[str, Sample]:
-    """The replies to some units' calls, by the unit's id; those that cannot be had are missing."""
-    about = {unit.id: unit.about for unit in units}
-    wanted = [Asked(call, about[name], PURPOSE) for name, call in asked.items()]
-    await ask(bench, source, wanted, what, before=before)
-    samples = calls.samples_of(bench.db, [one.call.id for one in wanted])
-    return {name: samples[call.id][0] for name, call in asked.items() if call.id in samples}
+        _store(
+            db,
+            [
+                unit.row(_read(judge, samples.get(call.id, [None])[0]), call.id)
+                for unit, call in rest
+            ],
+        )
 
 
 def reparse(bench: Workbench, judge: Judge) -> int:

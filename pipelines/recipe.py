@@ -187,6 +187,9 @@ class Pairs(Section):
     outrank both where there is a right answer, and people outrank everybody."""
     guided: int = Field(default=0, ge=0, le=16)
     """So many more answers a prompt sampled under a principle, and as many under its opposite."""
+    revisions: int = Field(default=0, ge=0, le=8)
+    """Rounds in which the teacher criticises and revises each plain answer to an open request, by
+    a principle each; answer and revision are then compared before any others."""
     comparisons: int = Field(default=4, ge=1)
     """Comparisons a prompt that a `compare` judge is asked for; grades give all of them at once."""
     per_prompt: int = Field(default=1, ge=1)
@@ -210,6 +213,8 @@ class Pairs(Section):
     def _constructed(self) -> Self:
         if self.source == "construction" and not self.guided:
             raise ValueError("source: construction needs guided answers")
+        if self.revisions and self.anchor is not None:
+            raise ValueError("has both anchor and revisions: the rejected side is one or the other")
         if self.min_margin >= self.max_margin:
             raise ValueError("min_margin has to be below max_margin")
         return self
@@ -430,6 +435,10 @@ class Recipe(Section):
     """Only these principles of it, by id; all if not given."""
     judge: JudgeSection | None = None
     """Who compares answers by the principles."""
+    panel: tuple[JudgeSection, ...] = ()
+    """More judges beside `judge`: together they are a panel, and each has to be certified."""
+    quorum: int | None = Field(default=None, ge=1)
+    """Least number of a panel's judges that have decided; more than half of them if not given."""
     build: Build = Build()
     """How verified answers become a dataset."""
     pairs: Pairs = Pairs()
@@ -450,6 +459,37 @@ class Recipe(Section):
         return Template(
             instruction=self.student.instruction, system=teacher.system, examples=teacher.examples
         )
+
+    @property
+    def judges(self) -> tuple[JudgeSection, ...]:
+        """The judge and those beside it."""
+        return (self.judge, *self.panel) if self.judge else ()
+
+    @property
+    def reviser(self) -> Place:
+        """Who revises answers: the teacher, which is the student's base where none is named."""
+        if self.teacher.url or self.teacher.weights:
+            return self.teacher
+        return self.teacher.model_copy(update={"weights": self.student.weights})
+
+    @model_validator(mode="after")
+    def _panel_fits(self) -> Self:
+        if self.panel and self.judge is None:
+            raise ValueError("panel is for judges beside judge, and there is none")
+        if len(set(self.judges)) < len(self.judges):
+            raise ValueError("panel has the same judge twice")
+        if self.quorum is not None and not self.panel:
+            raise ValueError("quorum is for a panel, and there is none")
+        if (self.quorum or 0) > len(self.judges):
+            raise ValueError(f"quorum is larger than the panel of {len(self.judges)} judges")
+        return self
+
+    @model_validator(mode="after")
+    def _revisions_are_judged(self) -> Self:
+        judged = self.judge is not None and self.pairs.source == "judge" and self.train.wants_pairs
+        if self.pairs.revisions and not judged:
+            raise ValueError("pairs.revisions are for pairs whose better side a judge names")
+        return self
 
     @model_validator(mode="after")
     def _pairs_have_labels(self) -> Self:

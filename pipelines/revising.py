@@ -17,7 +17,7 @@ from pipelines.source import identity, opened
 from pipelines.store import calls, judgements, revisions
 from pipelines.store.calls import Asked
 from pipelines.store.connection import transaction
-from pipelines.store.revisions import Revision, Stop
+from pipelines.store.revisions import Revision, Stop, revision_id
 from pipelines.workbench import Workbench
 from teachers.records import Call, Sample
 
@@ -42,10 +42,15 @@ class Revised(NamedTuple):
     rounds: tuple[Revision, ...] = ()
 
     @property
+    def last(self) -> Revision | None:
+        """The last round whose revision was taken."""
+        return next((one for one in reversed(self.rounds) if one.stop is None), None)
+
+    @property
     def text(self) -> str:
         """The last revision that was taken; the first answer if none was."""
-        taken = [one.text for one in self.rounds if one.stop is None and one.text is not None]
-        return taken[-1] if taken else self.draft.answer.text
+        text = self.last.text if self.last else None
+        return text if text is not None else self.draft.answer.text
 
     @property
     def answer(self) -> Answer:
@@ -53,7 +58,7 @@ class Revised(NamedTuple):
 
     @property
     def changed(self) -> bool:
-        return any(one.stop is None for one in self.rounds)
+        return self.last is not None
 
     @property
     def stopped(self) -> bool:
@@ -86,15 +91,30 @@ async def revised(
         judgements.add_principles(db, constitution.principles)
     found = [Revised(draft) for draft in drafts]
     for number in range(rounds):
-        turns = {
-            position: _Turn(one, principle, number)
-            for position, one in enumerate(found)
-            if not one.stopped
-            and (principle := _drawn(constitution, one.draft, number, seed)) is not None
+        turns = _turns(found, constitution, number, seed)
+        found = _with(found, await reviser.revise(turns))
+    return found
+
+
+def recalled(
+    bench: Workbench,
+    place: Place,
+    drafts: Sequence[Draft],
+    constitution: Constitution,
+    *,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+) -> list[Revised]:
+    """What is stored of `revised`, asked for with the same words: no call is made."""
+    weights = identity(place, None, bench.home, bench.progress)
+    found = [Revised(draft) for draft in drafts]
+    for number in range(rounds):
+        names = {
+            at: revision_id(_answer_id(turn), number, critique_call(weights, *_subject(turn)).id)
+            for at, turn in _turns(found, constitution, number, seed).items()
         }
-        for position, row in (await reviser.revise(turns)).items():
-            before = found[position]
-            found[position] = before._replace(rounds=(*before.rounds, row))
+        rows = revisions.revisions(bench.db, list(names.values()))
+        found = _with(found, {at: rows[name] for at, name in names.items() if name in rows})
     return found
 
 
@@ -104,6 +124,26 @@ class _Turn(NamedTuple):
     before: Revised
     principle: Principle
     number: int
+
+
+def _turns(
+    found: Sequence[Revised], constitution: Constitution, number: int, seed: int
+) -> dict[int, _Turn]:
+    """The answers that have another round, by their positions."""
+    return {
+        position: _Turn(one, principle, number)
+        for position, one in enumerate(found)
+        if not one.stopped
+        and (principle := _drawn(constitution, one.draft, number, seed)) is not None
+    }
+
+
+def _with(found: Sequence[Revised], rows: Mapping[int, Revision]) -> list[Revised]:
+    """The answers with one more round each, where there is one."""
+    return [
+        one._replace(rounds=(*one.rounds, rows[position])) if position in rows else one
+        for position, one in enumerate(found)
+    ]
 
 
 class _Reviser:
@@ -150,6 +190,10 @@ def _subject(turn: _Turn) -> tuple[Answer, Principle]:
     return turn.before.answer, turn.principle
 
 
+def _answer_id(turn: _Turn) -> str:
+    return turn.before.draft.answer.id
+
+
 def _about(draft: Draft) -> str:
     return draft.prompt_id or draft.answer.id
 
@@ -164,7 +208,7 @@ def _row(
     text = cleaned(said.text) if said else None
     share = edit_share(turn.before.text, text) if text is not None else None
     return Revision(
-        answer_id=turn.before.draft.answer.id,
+        answer_id=_answer_id(turn),
         sample_id=turn.before.draft.sample_id,
         number=turn.number,
         principle_id=turn.principle.text_id,

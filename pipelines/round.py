@@ -21,6 +21,7 @@ from pipelines.stages import (
     lessons,
     pair,
     promote,
+    revise,
     sample,
     supply,
     train,
@@ -32,6 +33,7 @@ from teachers.progress import Progress
 
 STAGES = (supply, sample, label, build, train, gate, promote)
 PREFERENCE_STAGES = (supply, sample, compare, pair, train, gate, promote)
+REVISION_STAGES = (supply, sample, revise, compare, pair, train, gate, promote)
 JUDGE_STAGES = (supply, sample, compare, lessons, train, certify)
 
 
@@ -75,6 +77,8 @@ def stages_of(recipe: Recipe) -> Sequence[Any]:
     """The stages of a round, by what it trains."""
     if recipe.train.objective == "judge":
         return JUDGE_STAGES
+    if recipe.pairs.revisions:
+        return REVISION_STAGES
     return PREFERENCE_STAGES if recipe.train.wants_pairs else STAGES
 
 

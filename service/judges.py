@@ -40,7 +40,7 @@ def show_certificates(
 def show_trained(console: Console, report: Mapping[str, Any]) -> None:
     """What a judge round's certification found, and what to do with the judge."""
     rows = [
-        (one["principle"], one["text"], who, *_told(one[who]))
+        (one["principle"], _start(one["text"]), who, *_told(one[who]))
         for one in report["principles"]
         for who in ("base", "judge")
     ]
@@ -66,7 +66,8 @@ def show_trained(console: Console, report: Mapping[str, Any]) -> None:
 
 def _told(figures: Mapping[str, Any]) -> tuple[str, str, str]:
     cases, constructed = figures["cases"], figures.get("constructed")
-    verdict = "not passed" if cases["faults"] else "passed"
+    passed = not any(held["faults"] for held in figures.values())
+    verdict = "passed" if passed else "not passed"
     return _accuracy(cases), _accuracy(constructed) if constructed else "-", verdict
 
 
@@ -77,8 +78,14 @@ def _accuracy(found: Mapping[str, Any]) -> str:
 
 def _faults(report: Mapping[str, Any]) -> Iterator[str]:
     for one in report["principles"]:
-        if faults := one["judge"]["cases"]["faults"]:
-            yield f"{one['principle']}: {'; '.join(faults)}"
+        for gold, held in one["judge"].items():
+            if held["faults"]:
+                yield f"{one['principle']}, {gold}: {'; '.join(held['faults'])}"
+
+
+def _start(text: str, characters: int = 24) -> str:
+    """How a principle's text begins, short enough for a column."""
+    return text if len(text) <= characters else f"{text[:characters]}…"
 
 
 def show_cost(console: Console, plan: Plan) -> None:

@@ -26,9 +26,12 @@ def facts_of(recipe: Recipe) -> dict[str, str]:
         names = (recipe.constitution, *recipe.lessons.constitutions)
         facts["constitution"] = "; ".join(_constitution(name, recipe.principles) for name in names)
     if recipe.judge is not None:
-        facts["judge"] = f"{_place(recipe.judge, base)} ({recipe.judge.kind})"
+        judges = (f"{_place(one, base)} ({one.kind})" for one in recipe.judges)
+        facts["panel" if recipe.panel else "judge"] = "; ".join(judges)
     if train.wants_pairs:
         facts["pairs"] = f"labelled by {recipe.pairs.source}"
+    if recipe.pairs.revisions:
+        facts["revisions"] = f"up to {recipe.pairs.revisions} of each plain answer"
     return facts
 
 

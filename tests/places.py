@@ -102,14 +102,24 @@ class Place:
             shutil.copy(path, path.with_name(path.name.removeprefix("kept-")))
 
 
-class Meddler(Silent):
+class Heard(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+class Meddler(Heard):
     """Does something once, when a step has come so far."""
 
     def __init__(self, what: str, done: int, act: Callable[[], None]) -> None:
+        super().__init__()
         self._what, self._done, self._act = what, done, act
         self._step = ""
         self.acted = False
-        self.said: list[str] = []
 
     def begin(self, what: str, total: float | None = None) -> None:
         self._step = what
@@ -118,6 +128,3 @@ class Meddler(Silent):
         if self._step == self._what and done >= self._done and not self.acted:
             self.acted = True
             self._act()
-
-    def say(self, text: str) -> None:
-        self.said.append(text)

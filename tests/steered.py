@@ -14,15 +14,19 @@ WORD = "the"
 CASES = 20
 
 
-def principle(id: str, text: str, **more: Any) -> dict[str, Any]:
-    """A principle with cases, half of them sealed; the better answer is longer in half of them."""
-    return {"id": id, "text": text, "cases": [_case(id, n) for n in range(CASES)], **more}
+def principle(id: str, text: str, word: str = WORD, **more: Any) -> dict[str, Any]:
+    """A principle with cases, half of them sealed; the better answer is longer in half of them.
+
+    Args:
+        word: what every better answer has.
+    """
+    return {"id": id, "text": text, "cases": [_case(id, word, n) for n in range(CASES)], **more}
 
 
-def _case(id: str, number: int) -> dict[str, Any]:
+def _case(id: str, word: str, number: int) -> dict[str, Any]:
     return {
         "prompt": f"Question {number} about what is {id}?",
-        "better": f"It is {WORD} one." + " And more of it." * (number % 2),
+        "better": f"It is {word} one." + " And more of it." * (number % 2),
         "worse": "It is a thing." + " And so it goes on." * ((number + 1) % 2),
         "sealed": number % 4 < 2,
     }
@@ -44,9 +48,14 @@ def constitution(folder: Path, *principles: dict[str, Any], name: str = "tested"
     return path
 
 
-def requests(folder: Path, count: int) -> Path:
-    """Write a file of requests that have no right answer."""
-    lines = [json.dumps({"question": f"What do you make of thing {n}?"}) for n in range(count)]
-    path = folder / "open.jsonl"
+def requests(folder: Path, count: int, name: str = "open", mark: str = "") -> Path:
+    """Write a file of requests that have no right answer.
+
+    Args:
+        mark: put after each question: what the scripted reviser is to do.
+    """
+    questions = (f"What do you make of thing {n}?{mark}" for n in range(count))
+    lines = [json.dumps({"question": question}) for question in questions]
+    path = folder / f"{name}.jsonl"
     path.write_text("\n".join(lines))
     return path

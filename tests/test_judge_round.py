@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from teachers.errors import RoundStopped
+from teachers.errors import RoundStopped, Uncertified
 from tests.commands import Cli
 from tests.places import Place
 from tests.steered import CALM, CAREFUL, CASES, WORD, constitution, principle, requests
@@ -29,7 +29,7 @@ def usual(root: Path) -> dict[str, Any]:
         "name": "own-judge",
         "student": {"weights": str(root / "model")},
         "constitution": "tested.yaml",
-        "lessons": {"constitutions": ["opposite.yaml"], "held_out": 0.4},
+        "lessons": {"constitutions": ["opposite.yaml"], "held_out": 0.0},
         "supply": {"files": [{**open_, "train": TRAIN, "held_out": 0}]},
         "teacher": {"sampling": {"n": 1, "max_tokens": 64}, "concurrency": 8},
         "pairs": {"source": "construction", "guided": 1},
@@ -104,20 +104,47 @@ def test_a_judge_is_trained_and_certified(place: Place) -> None:
             cases = one[who]["cases"]
             assert (cases["n"], cases["accuracy"], cases["faults"]) == (CASES // 2, 1.0, [])
             assert cases["first_slot"] is None
+    assert place.ask("select state from rounds") == [("done",)]
+    assert place.one("select count(*) from metrics where name = 'loss'") > 0
+
+
+def test_constructed_pairs_count_as_cases_do(place: Place) -> None:
+    place.empty()
+    place.run(place.recipe(lessons={"held_out": 0.4}))
+    certified = report(place, "certify")
     # Only the principle that says how it is asked for has constructed pairs, and its opposite.
     careful, calm, careless = (one["judge"] for one in certified["principles"])
     assert "constructed" not in calm
     back = careful["constructed"]["n"]
     assert 0 < back == careless["constructed"]["n"] < TRAIN
-    # A judge that cannot tell the principles apart is right about one where it is wrong by the
-    # other, except where it sees no difference.
-    assert careful["constructed"]["accuracy"] + careless["constructed"]["accuracy"] <= 1
     assert report(place, "lessons")["rows"] + 2 * back <= 3 * CASES // 2 + 2 * TRAIN
-    assert place.ask("select state from rounds") == [("done",)]
-    assert place.one("select count(*) from metrics where name = 'loss'") > 0
+    # A judge that cannot tell the principles apart is right about one where it is wrong by the
+    # other, except where it sees no difference: it knows the cases, and that is not enough.
+    assert careful["constructed"]["accuracy"] + careless["constructed"]["accuracy"] <= 1
+    assert not any(one["cases"]["faults"] for one in (careful, calm, careless))
+    assert not certified["passed"]
+    what_certifies_it_is_not_in_its_lessons(place)
+    # Named by its id, it is refused as well: what it failed on is remembered.
+    judge = {"weights": f"checkpoint:{certified['checkpoint']}", "kind": "follows"}
+    files = [{**usual(place.root)["supply"]["files"][0], "train": 12, "held_out": 20}]
+    steered = place.recipe(
+        name="steered",
+        judge=judge,
+        supply={"files": files},
+        lessons={"constitutions": []},
+        pairs={"source": "judge", "guided": 0},
+        train={"objective": "dpo"},
+        gate={"min_items": 10},
+    )
+    with pytest.raises(Uncertified, match="careful, constructed: accuracy"):
+        place.run(steered)
 
 
-def test_what_certifies_it_is_not_in_its_lessons(place: Place) -> None:
+def test_sealed_cases_are_not_in_its_lessons(place: Place) -> None:
+    what_certifies_it_is_not_in_its_lessons(place)
+
+
+def what_certifies_it_is_not_in_its_lessons(place: Place) -> None:
     texts = lessons(place)
     for one in (CAREFUL, CALM, OPPOSITE):
         about = [text for text in texts if one["text"] in text]
@@ -166,7 +193,10 @@ def test_a_judge_that_does_not_pass_gets_no_name(place: Place, told: Cli) -> Non
     assert (certified["passed"], certified["alias"]) == (False, None)
     assert place.ask("select * from aliases") == []
     assert "not certified: " in said.out
-    assert "careful: its interval begins at 0%, not above 50%; accuracy 0% is below 65%" in said.out
+    assert (
+        "careful, cases: its interval begins at 0%, not above 50%; accuracy 0% is below 65%"
+        in said.out
+    )
     assert "0% [0%, 28%] of 10" in said.out
 
 

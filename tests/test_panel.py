@@ -26,6 +26,7 @@ from teachers.errors import ConfigError, EndpointError
 from teachers.progress import Silent
 from teachers.records import Message
 from tests.hollow import hollow_model
+from tests.places import Heard
 from tests.scripted.running import Scripted, running
 
 WIN, LOSS = Judgement(state="win", p=0.9), Judgement(state="loss", p=0.2)
@@ -72,16 +73,6 @@ def test_models_of_one_family_share_a_mark() -> None:
     assert marks_of_config(base) == marks_of_config(tuned) == {"llama 576"}
     assert "qwen" in marks_of_config({"_name_or_path": "Qwen/Qwen3-0.6B"})
     assert not marks_of_config(base) & marks_of_config({**base, "hidden_size": 960})
-
-
-class Heard(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @contextmanager
@@ -150,7 +141,7 @@ def test_a_judge_that_is_away_leaves_its_seat_empty(tmp_path: Path) -> None:
         seats = [seat_of(server.url) for server in servers]
         locked = seat_of(servers[0].url, "fault:401")
         assert states(tmp_path / "home", [*seats, locked], heard) == ["loss"] * 3
-        assert any("has no say" in line for line in heard.lines)
+        assert any("has no say" in line for line in heard.said)
         assert states(tmp_path / "home", [seats[0], locked]) == ["abstain"] * 3
         with pytest.raises(EndpointError):
             states(tmp_path / "home", [locked])

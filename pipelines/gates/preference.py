@@ -7,16 +7,15 @@ from pydantic import BaseModel, ConfigDict
 
 from judges.aggregate import prefer
 from judges.records import Comparison
-from pipelines.certification import require
 from pipelines.check import Answered
 from pipelines.context import Context
 from pipelines.gates.decision import STUDENT
 from pipelines.gates.evaluation import Subject, answers
 from pipelines.gates.measure import measure, source_for
 from pipelines.gates.statistics import Change, change, even, median_ratio, moved
-from pipelines.judging import Question, judged
+from pipelines.judging import Question
+from pipelines.jury import judged_by, sworn_in
 from pipelines.recipe import Gate
-from pipelines.seat import seated
 from pipelines.store.checkpoints import Checkpoint
 from pipelines.store.judgements import Compared
 from teachers.errors import RoundStopped
@@ -73,7 +72,7 @@ async def compare_answers(
 
     Raises:
         RoundStopped: too few prompts were answered by both.
-        Uncertified: the judge has not passed a principle that it would decide by.
+        Uncertified: a judge has not passed a principle that it would decide by.
     """
     gate = context.recipe.gate
     before = Subject(incumbent.weights, "zero-shot", _id(incumbent.checkpoint))
@@ -132,18 +131,16 @@ async def _answers(
 
 
 async def _verdicts(context: Context, pairs: Sequence[tuple[Answered, Answered]]) -> dict[str, int]:
-    """How often the judge prefers the student's answer; nothing without a judge."""
-    section = context.recipe.judge
-    if section is None:
+    """How often the judges prefer the student's answer; nothing without a judge."""
+    jurors = await sworn_in(context)
+    if not jurors:
         return {}
-    seat = await seated(context, section)
-    await require(context, seat, context.principles, section.certify)
     asked = [
         [Question(_compared(context, *pair), one) for one in context.principles_for(pair[0].prompt)]
         for pair in pairs
     ]
-    found = await judged(context, seat, [one for some in asked for one in some], "judge the gate")
-    left = iter(found)
+    every = [one for some in asked for one in some]
+    left = iter(await judged_by(context, jurors, every, "judge the gate"))
     counts = {"win": 0, "loss": 0, "tie": 0, "undecided": 0}
     names = {"first": "win", "second": "loss"}
     for questions in asked:

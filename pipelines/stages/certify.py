@@ -8,7 +8,7 @@ from typing import Any
 
 from judges.certify import Certificate, Criteria
 from judges.constitution import Principle
-from pipelines.certification import measure
+from pipelines.certification import CASES, CONSTRUCTED, measure
 from pipelines.context import Context
 from pipelines.recipe import JudgeSection
 from pipelines.seat import Seat, seated
@@ -33,7 +33,9 @@ async def run(context: Context) -> dict[str, Any]:
     # One after the other: each has a model server of its own.
     before = await _figures(context, await seated(context, base), principles)
     after = await _figures(context, await seated(context, trained), principles)
-    failed = [name for name, figures in after.items() if figures["cases"]["faults"]]
+    failed = [
+        text for text, held in after.items() if any(figures["faults"] for figures in held.values())
+    ]
     if not failed:
         with transaction(context.db) as db:
             checkpoints.move_alias(db, context.recipe.name, checkpoint.id, "certified")
@@ -64,8 +66,8 @@ async def _figures(
         of_it = [one for one in back if one.principle.text_id == principle.text_id]
         figures[principle.text_id] = {
             name: _told(await measure(context, seat, principle, pairs, name, criteria), criteria)
-            for name, origin in (("cases", "case"), ("constructed", "constructed"))
-            if (pairs := [one.known for one in of_it if one.origin == origin]) or name == "cases"
+            for name, origin in ((CASES, "case"), (CONSTRUCTED, "constructed"))
+            if (pairs := [one.known for one in of_it if one.origin == origin]) or name == CASES
         }
     return figures
 

@@ -1,4 +1,4 @@
-"""A round's answers put side by side, and what the judge says of them by each principle."""
+"""A round's answers put side by side, and what the judges say of them by each principle."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from judges.judge import Judge
 from judges.records import Comparison, Judgement
-from pipelines.certification import require
 from pipelines.check import Answered, check
 from pipelines.context import Context
-from pipelines.judging import Question, judged, settled
-from pipelines.seat import seated
-from pipelines.stages import sample
+from pipelines.judging import Question
+from pipelines.jury import judged_by, settled_by, sworn_in
+from pipelines.revising import PURPOSE as REVISED
+from pipelines.stages import revise, sample
 from pipelines.store import calls, judgements
 from pipelines.store.connection import transaction
 from pipelines.store.judgements import Compared
@@ -25,7 +25,7 @@ async def run(context: Context) -> dict[str, Any]:
     """Judge the round's comparisons; the report counts the verdicts of each principle.
 
     Raises:
-        Uncertified: the judge has not passed a principle that it would label with.
+        Uncertified: a judge has not passed a principle that it would label with.
     """
     checkable = [
         Answered(one.sample, prompt)
@@ -34,22 +34,23 @@ async def run(context: Context) -> dict[str, Any]:
         if prompt.verifier != "none"
     ]
     await check(context, checkable, "strict", "verify answers")
-    section, by = context.recipe.judge, context.constitutions[0].id
-    if context.recipe.pairs.source == "construction" or section is None:
-        compared = side_by_side(context, None)
+    by = context.constitutions[0].id
+    constructed = context.recipe.pairs.source == "construction"
+    jurors = [] if constructed else await sworn_in(context)
+    compared = side_by_side(context, [one.seat.judge for one in jurors])
+    if not jurors:
         with transaction(context.db) as db:
             judgements.add_comparisons(db, (one.compared for one in compared))
         return {"constitution": by, "comparisons": len(compared), "judge": None}
-    seat = await seated(context, section)
-    certificates = await require(context, seat, context.principles, section.certify)
-    compared = side_by_side(context, seat.judge)
     asked = questions(context, compared)
-    found = await judged(context, seat, asked, "judge answers")
+    found = await judged_by(context, jurors, asked, "judge answers")
+    first, *others = jurors
     return {
         "constitution": by,
         "comparisons": len(compared),
-        "judge": seat.judge.id,
-        "certified": {name: one.figures for name, one in certificates.items()},
+        "judge": first.seat.judge.id,
+        "certified": first.figures,
+        "panel": {one.seat.judge.id: one.figures for one in others},
         "verdicts": _states(asked, found),
     }
 
@@ -59,7 +60,9 @@ class Candidate(NamedTuple):
 
     sample: Sample
     purpose: str
-    """How it was asked for, as in `stages.sample`."""
+    """How it was asked for, as in `stages.sample`; or that it is a revision."""
+    revision: Sample | None = None
+    """What it was revised to, where that changed it."""
 
 
 class SideBySide(NamedTuple):
@@ -76,19 +79,23 @@ def candidates(context: Context) -> Iterator[tuple[Prompt, list[Candidate]]]:
     stored = calls.prompts_of(context.db, context.round_id)
     asked = sample.wanted(context)
     samples = calls.samples_of(context.db, [one.call.id for one in asked])
+    revised = revise.revisions(context)
     by_prompt: dict[str, list[Candidate]] = {}
     for one in asked:
-        found = [Candidate(answer, one.purpose) for answer in samples.get(one.call.id, ())]
+        found = [
+            Candidate(answer, one.purpose, revised.get(answer.id))
+            for answer in samples.get(one.call.id, ())
+        ]
         by_prompt.setdefault(one.prompt_id, []).extend(found)
     return ((prompt, by_prompt[prompt.id]) for prompt, _ in stored if prompt.id in by_prompt)
 
 
-def side_by_side(context: Context, judge: Judge | None) -> list[SideBySide]:
-    """The comparisons of the round: by construction, or all that the judge is asked about."""
+def side_by_side(context: Context, judges: Sequence[Judge]) -> list[SideBySide]:
+    """The comparisons of the round: all that the judges are asked about, or by construction."""
     return [
         _compared(context, prompt, *two)
         for prompt, found in candidates(context)
-        for two in _pairs(context, judge, found)
+        for two in _pairs(context, judges, found)
     ]
 
 
@@ -102,32 +109,37 @@ def questions(context: Context, compared: Sequence[SideBySide]) -> list[Question
 
 
 def verdicts(
-    context: Context, judge: Judge, compared: Sequence[SideBySide]
+    context: Context, judges: Sequence[Judge], compared: Sequence[SideBySide]
 ) -> dict[str, dict[str, Judgement]]:
     """What is stored of each comparison: by its id, then by principle."""
     asked = questions(context, compared)
     found: dict[str, dict[str, Judgement]] = {}
-    for question, judgement in zip(asked, settled(context, judge, asked), strict=True):
+    for question, judgement in zip(asked, settled_by(context, judges, asked), strict=True):
         by_principle = found.setdefault(question.compared.comparison.id, {})
         by_principle[question.principle.id] = judgement
     return found
 
 
 def _pairs(
-    context: Context, judge: Judge | None, found: Sequence[Candidate]
+    context: Context, judges: Sequence[Judge], found: Sequence[Candidate]
 ) -> list[tuple[Candidate, Candidate]]:
     anchors = [one for one in found if one.purpose == sample.ANCHOR]
     ours = [one for one in found if one.purpose != sample.ANCHOR]
-    if judge is None:
+    if not judges:
         under = [one for one in ours if one.purpose == sample.UNDER]
         against = anchors or [one for one in ours if one.purpose == sample.AGAINST]
         return list(zip(under, against, strict=False))
     every = list(product(ours, anchors) if anchors else combinations(ours, 2))
-    if judge.kind == "score":
-        return every  # each answer is graded once, however many pairs it is in
-    # A choice that does not depend on the order in which answers came.
-    every.sort(key=lambda two: content_id("choice", [one.sample.id for one in two]))
-    return every[: context.recipe.pairs.comparisons]
+    revised = [(one, Candidate(one.revision, REVISED)) for one in ours if one.revision]
+    if all(judge.kind == "score" for judge in judges):
+        return revised + every  # each answer is graded once, however many pairs it is in
+    chosen = sorted(revised, key=_chance) + sorted(every, key=_chance)
+    return chosen[: context.recipe.pairs.comparisons]
+
+
+def _chance(two: tuple[Candidate, Candidate]) -> str:
+    """For a choice that does not depend on the order in which answers came."""
+    return content_id("choice", [one.sample.id for one in two])
 
 
 def _compared(context: Context, prompt: Prompt, first: Candidate, second: Candidate) -> SideBySide:

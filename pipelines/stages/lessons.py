@@ -94,7 +94,7 @@ def _chosen(context: Context, constitution: Constitution) -> Sequence[Principle]
 def _constructed(context: Context) -> Iterator[Lesson]:
     """What was answered under a principle is better by it, and worse by its opposite."""
     by_text = {one.text: one for one in taught(context)}
-    for one in compare.side_by_side(context, None):
+    for one in compare.side_by_side(context, ()):
         principle = drawn(context.principles_for(one.prompt), one.prompt.id)
         if principle is None or one.compared.comparison.identical:
             continue

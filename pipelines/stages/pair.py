@@ -4,19 +4,21 @@ People outrank verifiers, verifiers outrank judges, and a judge may only veto wh
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from judges.aggregate import Decision, Preference, prefer
 from judges.judge import Judge
 from judges.records import Judgement, VerificationState
+from judges.revision import evasive
 from pipelines.check import Answered, check
 from pipelines.context import Context
 from pipelines.freeze import freeze, held_out_of
 from pipelines.labelling import human_verdicts
+from pipelines.revising import PURPOSE as REVISED
 from pipelines.stages import compare, sample
 from pipelines.stages.build import show
-from pipelines.stages.compare import SideBySide
+from pipelines.stages.compare import Candidate, SideBySide
 from pipelines.store import judgements, pairs
 from pipelines.store.connection import transaction
 from pipelines.store.pairs import PairRejection, PairRow, Source
@@ -39,12 +41,18 @@ class Pair(NamedTuple):
     vetoed_by: str | None = None
 
     @property
+    def sides(self) -> tuple[Candidate, Candidate]:
+        """The better one first."""
+        both = (self.compared.first, self.compared.second)
+        return both if self.first_is_better else both[::-1]
+
+    @property
     def chosen(self) -> Sample:
-        return (self.compared.first if self.first_is_better else self.compared.second).sample
+        return self.sides[0].sample
 
     @property
     def rejected(self) -> Sample:
-        return (self.compared.second if self.first_is_better else self.compared.first).sample
+        return self.sides[1].sample
 
 
 class Evidence(NamedTuple):
@@ -61,9 +69,9 @@ async def run(context: Context) -> dict[str, Any]:
     Raises:
         RoundStopped: there are too few pairs to learn from.
     """
-    judge = _judge(context)
-    compared = compare.side_by_side(context, judge)
-    evidence = await _evidence(context, judge, compared)
+    judges = _judges(context)
+    compared = compare.side_by_side(context, judges)
+    evidence = await _evidence(context, judges, compared)
     outcomes = [_labelled(context, one, evidence) for one in compared]
     kept = list(_best(context, [one for one in outcomes if isinstance(one, Pair)]))
     out = [one for one in [*outcomes, *kept] if isinstance(one, PairRejection)]
@@ -89,12 +97,16 @@ _ADVICE = (
 )
 
 
-def _judge(context: Context) -> Judge | None:
-    judge_id = context.report(compare.NAME)["judge"]
-    return judgements.judge(context.db, judge_id) if judge_id else None
+def _judges(context: Context) -> list[Judge]:
+    """Who judged the comparisons; several are a panel."""
+    report = context.report(compare.NAME)
+    names = [report["judge"], *report.get("panel", ())] if report["judge"] else []
+    return [judgements.judge(context.db, name) for name in names]
 
 
-async def _evidence(context: Context, judge: Judge | None, compared: list[SideBySide]) -> Evidence:
+async def _evidence(
+    context: Context, judges: Sequence[Judge], compared: list[SideBySide]
+) -> Evidence:
     answered = {
         side.sample.id: Answered(side.sample, one.prompt)
         for one in compared
@@ -105,7 +117,7 @@ async def _evidence(context: Context, judge: Judge | None, compared: list[SideBy
     return Evidence(
         people=human_verdicts(context.db, ids, None),
         verified=await check(context, list(answered.values()), "strict", "verify answers"),
-        judged=compare.verdicts(context, judge, compared) if judge else {},
+        judged=compare.verdicts(context, judges, compared) if judges else {},
     )
 
 
@@ -194,8 +206,10 @@ def _fault(context: Context, pair: Pair) -> tuple[str, str] | None:
         return "truncated", "the better answer was cut at max_tokens"
     if not pair.chosen.text.strip():
         return "empty", "the better answer says nothing"
-    rejected = pair.compared.second if pair.first_is_better else pair.compared.first
-    if recipe.anchor is not None and rejected.purpose != sample.ANCHOR:
+    better, worse = pair.sides
+    if better.purpose == REVISED and evasive(better.sample.text):
+        return "evasive", "the better answer is a revision that only declines"
+    if recipe.anchor is not None and worse.purpose != sample.ANCHOR:
         return "anchor-preferred", "the older model's answer is the better one"
     lengths = sorted(len(side.text) for side in (pair.chosen, pair.rejected))
     if recipe.length_ratio is not None and lengths[1] > recipe.length_ratio * lengths[0]:

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from sqlite_utils import Database
 
+from judges.certify import Certificate
 from judges.constitution import Principle
 from judges.judge import Judge
 from judges.ladder import Footing
@@ -217,6 +218,18 @@ def add_certificate(
         "insert or replace into certificates values (?, ?, ?, ?, ?, ?, ?)",
         (certificate_id, judge_id, principle_id, gold, int(passed), json.dumps(figures), now()),
     )
+
+
+def certificates(
+    db: Database, judge_id: str, principle_id: str, gold: str
+) -> dict[str, Certificate]:
+    """A judge's newest certificate on some pairs, by what those are called; empty if none."""
+    row = db.execute(
+        "select figures from certificates where judge_id = ? and principle_id = ? and gold = ?"
+        " order by created_at desc limit 1",
+        (judge_id, principle_id, gold),
+    ).fetchone()
+    return {gold: Certificate.model_validate_json(row[0])} if row else {}
 
 
 def _row(table: Table, row: Sequence[Any]) -> Any:

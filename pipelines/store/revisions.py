@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from sqlite_utils import Database
 
 from judges.panel import PanelJudgement
+from pipelines.store.calls import chunks, marks
 from pipelines.store.connection import now
 from teachers.records import content_id
 
@@ -36,7 +37,12 @@ class Revision(NamedTuple):
 
     @property
     def id(self) -> str:
-        return content_id("revision", [self.answer_id, self.number, self.critique_call])
+        return revision_id(self.answer_id, self.number, self.critique_call)
+
+
+def revision_id(answer_id: str, number: int, critique_call: str) -> str:
+    """The id of a round, known before it is asked for."""
+    return content_id("revision", [answer_id, number, critique_call])
 
 
 def add_revisions(db: Database, rows: Iterable[Revision]) -> None:
@@ -46,6 +52,15 @@ def add_revisions(db: Database, rows: Iterable[Revision]) -> None:
         "insert or replace into revisions values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [(row.id, *row, at) for row in rows],
     )
+
+
+def revisions(db: Database, ids: Sequence[str]) -> dict[str, Revision]:
+    """Those rounds that are stored, by id."""
+    found: dict[str, Revision] = {}
+    for some in chunks(ids):
+        rows = db.execute(f"select * from revisions where id in ({marks(some)})", some)
+        found.update({name: Revision(*row) for name, *row, _ in rows})
+    return found
 
 
 class PanelRow(NamedTuple):

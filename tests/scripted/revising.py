@@ -1,7 +1,7 @@
 """The scripted server as a reviser. It knows its prompts by their last lines.
 
-What it makes of an answer is written in the answer: `[same]`, `[empty]`, `[refuse]`, or nothing
-for one word more and a wrapping around it.
+What it makes of an answer is written in the answer or in the request: `[same]`, `[empty]`,
+`[refuse]`, `[more]` for a sentence more and a wrapping around it, or nothing for one word more.
 """
 
 import re
@@ -18,14 +18,15 @@ def revision(body: dict[str, Any]) -> list[str]:
     answer = found[1] if (found := _ANSWER.search(messages[0])) else ""
     if messages[-1].endswith(_CRITIQUE):
         return [f"It has {len(answer.split())} words, and none of them is warm."]
-    return [_revised(answer)] if messages[-1].endswith(_REVISE) else []
+    return [_revised(answer, messages[0])] if messages[-1].endswith(_REVISE) else []
 
 
-def _revised(answer: str) -> str:
-    if "[same]" in answer:
+def _revised(answer: str, asked: str) -> str:
+    if "[same]" in asked:
         return answer
-    if "[empty]" in answer:
+    if "[empty]" in asked:
         return 'Revised answer: ""'
-    if "[refuse]" in answer:
+    if "[refuse]" in asked:
         return "I'm sorry, but I can't help with that. Warmly. [refuse]"
-    return f'Sure, here is a revised version of the answer:\n\n"{answer} Warmly."'
+    more = "Warmly, with all of my heart." if "[more]" in asked else "Warmly."
+    return f'Sure, here is a revised version of the answer:\n\n"{answer} {more}"'
