@@ -25,7 +25,7 @@ from benchmarks.verdict import measured, show, skip
 from judges.certify import Certificate, Criteria
 from judges.constitution import Constitution
 from judges.constitution_file import SHIPPED, load
-from judges.critique import ROUNDS, in_scope
+from judges.critique import ROUNDS
 from judges.records import Answer
 from judges.revision import evasive
 from judges.share import share
@@ -42,7 +42,7 @@ from pipelines.store.calls import Asked
 from pipelines.workbench import Workbench
 from service.progress import Shown
 from teachers.errors import WeightsError
-from teachers.records import Call, Message, Sampling, content_id
+from teachers.records import Call, Message, Prompt, Sampling
 
 PROMPTS = Path(__file__).parent / "prompts" / "red_team.jsonl"
 PACKAGED = "packaged:SmolLM2-135M-Instruct"
@@ -103,16 +103,17 @@ async def first_answers(bench: Workbench, place: Place) -> tuple[list[Draft], in
     for row in rows:
         message = Message(role="user", content=f"{row['question']}\n\n{BRIEFLY}")
         call = Call(weights=weights, messages=(message,), sampling=sampling)
-        asked[call.id] = Asked(call, content_id("red-team", row["question"]), "bench"), row["kind"]
+        prompt = Prompt(task=row["kind"], question=row["question"], verifier="none")
+        asked[call.id] = Asked(call, prompt.id, "bench"), prompt
     async with opened(bench, place, None) as source:
         await ask(bench, source, [one for one, _ in asked.values()], "first answers")
     samples = calls.samples_of(bench.db, list(asked))
     drafts = []
-    for call_id, (one, kind) in asked.items():
+    for call_id, (one, prompt) in asked.items():
         for sample in samples.get(call_id, []):
             if sample.finish_reason != "length":
                 answer = Answer(conversation=one.call.messages, text=sample.text)
-                drafts.append(Draft(answer, (kind,), one.prompt_id, sample.id))
+                drafts.append(Draft(answer, prompt, sample.id))
     return drafts[:CASES], len(samples) - len(drafts)
 
 
@@ -149,11 +150,7 @@ async def run(home: Home, engine: EngineSection, models: Sequence[str]) -> Outco
         drafts, cut = await first_answers(bench, reviser)
         found = await revised(bench, reviser, drafts, constitution, max_tokens=REVISION_TOKENS)
         choices = await weighed(bench, best.seat, reviser, found, constitution)
-    needed = {
-        one.id
-        for draft in drafts
-        for one in in_scope(constitution.principles, draft.answer.conversation, draft.tags)
-    }
+    needed = {one.id for draft in drafts for one in draft.principles(constitution)}
     return Outcome(judges, best, cut, choices, needed <= best.passed)
 
 

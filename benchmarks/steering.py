@@ -38,6 +38,8 @@ from teachers.progress import Progress
 from teachers.weights import Weights, prepare
 
 BAR_THERE, BAR_BACK, BAR_P, BAR_LOSS = 0.67, 0.9, 0.01, -0.05
+# What the start cannot do, it cannot lose.
+START_RIGHT = 0.3
 LEAST_PROMPTS = 150
 RECIPES = Path(__file__).parent.parent / "recipes"
 OPPOSITE = RECIPES / "constitutions" / "thorough-assistant.yaml"
@@ -59,9 +61,11 @@ class Round(NamedTuple):
     ratio: Change
     """Median length against the start's."""
     p: float
-    """Of the movement in this round."""
+    """Of the movement in this round: from the start, or from round 1's student."""
     accuracy: Change
     """Of the sums, against the start."""
+    start_right: float
+    """Share of the sums that the start gets right."""
     promoted: bool
     checkpoint: str
     seconds: float
@@ -90,7 +94,8 @@ def main() -> None:
 def _holds(one: Round) -> bool:
     there = one.ratio.value <= BAR_THERE if one.number == 1 else one.ratio.value >= BAR_BACK
     enough = len(one.after) >= LEAST_PROMPTS
-    return there and one.p < BAR_P and one.accuracy.low > BAR_LOSS and enough
+    kept = one.accuracy.low > BAR_LOSS and one.start_right >= START_RIGHT
+    return there and one.p < BAR_P and kept and enough
 
 
 async def _experiment(
@@ -103,6 +108,9 @@ async def _experiment(
         if arm == "judge":
             progress.say("a judge of one's own")
             judge = await _train_judge(home, folder, progress)
+            if not judge["passed"]:
+                progress.say("it may not label: there is no second arm")
+                break
         with closing(connect(home.store)) as db, transaction(db):
             checkpoints.move_alias(db, CHAMPION, None, "both arms start from the base")
         start = folder
@@ -153,24 +161,26 @@ async def _round(
     gate = outcome.reports["gate"]
     before, after = gate["lengths"].values()
     arm, _, number = recipe.name.rpartition("-")
-    start = earlier[-1].before if number == "2" else before
+    first = earlier[-1] if number == "2" else None
+    accuracy, start_right = _accuracy(home, start_weights, str(gate["checkpoint"]))
     return Round(
         arm=arm,
         number=int(number),
         pairs=outcome.reports["pair"]["rows"],
         before=before,
         after=after,
-        ratio=median_ratio(start, after),
-        p=moved(before, after),
-        accuracy=_accuracy(home, start_weights, str(gate["checkpoint"])),
+        ratio=median_ratio(first.before if first else before, after),
+        p=moved(first.after if first else before, after),
+        accuracy=accuracy,
+        start_right=start_right,
         promoted=outcome.promoted,
         checkpoint=str(gate["checkpoint"]),
         seconds=time.monotonic() - began,
     )
 
 
-def _accuracy(home: Home, start: str, checkpoint: str) -> Change:
-    """Of the sums: the student's share of right answers minus the start's."""
+def _accuracy(home: Home, start: str, checkpoint: str) -> tuple[Change, float]:
+    """Of the sums: the student's share of right answers minus the start's, and the start's."""
     with closing(connect(home.store)) as db:
         rows = db.execute(
             "select start.lenient = 'verified', student.lenient = 'verified'"
@@ -179,7 +189,8 @@ def _accuracy(home: Home, start: str, checkpoint: str) -> Change:
             " and start.eval_id = (select id from evals where weights = ?)",
             (checkpoint, start),
         ).fetchall()
-    return change([bool(first) for first, _ in rows], [bool(second) for _, second in rows])
+    was = [bool(first) for first, _ in rows]
+    return change(was, [bool(second) for _, second in rows]), sum(was) / len(was)
 
 
 def _show_judge(judge: dict[str, Any]) -> None:
@@ -195,17 +206,24 @@ def _show_judge(judge: dict[str, Any]) -> None:
 
 
 def _show_rounds(rounds: Sequence[Round]) -> None:
-    rows = [
-        [f"{one.arm} {one.number}", one.pairs, len(one.after)]
-        + [f"{_median(one.before)} -> {_median(one.after)}"]
-        + [f"{one.ratio.value:.2f} [{one.ratio.low:.2f}, {one.ratio.high:.2f}]"]
-        + [f"{one.p:.1e}", str(one.accuracy), "yes" if one.promoted else "no"]
-        + [f"{one.seconds / 60:.1f}", "holds" if _holds(one) else "missed"]
-        for one in rounds
-    ]
     columns = ["labels, round", "pairs", "prompts", "median tokens", "of the start", "p"]
-    columns += ["sums against the start", "promoted", "min", "bars"]
-    show("length of held-out answers", columns, rows)
+    columns += ["sums: start, change", "promoted", "min", "bars"]
+    show("length of held-out answers", columns, [_line(one) for one in rounds])
+
+
+def _line(one: Round) -> list[object]:
+    return [
+        f"{one.arm} {one.number}",
+        one.pairs,
+        len(one.after),
+        f"{_median(one.before)} -> {_median(one.after)}",
+        f"{one.ratio.value:.2f} [{one.ratio.low:.2f}, {one.ratio.high:.2f}]",
+        f"{one.p:.1e}",
+        f"{one.start_right:.0%}, {one.accuracy}",
+        "yes" if one.promoted else "no",
+        f"{one.seconds / 60:.1f}",
+        "holds" if _holds(one) else "missed",
+    ]
 
 
 def _median(lengths: Sequence[int]) -> int:

@@ -16,6 +16,8 @@ from judges.score import logit
 
 # A token's probability is 1 to the last digit now and then; no single principle is that sure.
 MOST_SURE = 0.99
+# So sure has a judge to be of a veto principle for it to silence the others.
+CLEAR = 0.9
 # Closer to indifference is rounding: principles that outweigh each other exactly are a tie.
 _EVEN = 1e-9
 
@@ -38,7 +40,7 @@ class Preference(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     state: Literal["first", "second", "tie", "undecided"]
-    """`undecided`: no principle in scope was decided, or vetoes contradict each other."""
+    """`undecided`: too little was read, nothing counts, or vetoes contradict each other."""
     p: float | None = None
     """Probability that the first answer is the better one."""
     decisions: tuple[Decision, ...] = ()
@@ -62,24 +64,35 @@ def prefer(
         least_margin: closer to indifference than this is a tie.
 
     The log-odds are sum(w_k * logit(p_k)) / sum(w_k) over win, loss, tie and flip; a tie or a flip
-    counts as p = 1/2. A decided veto principle decides alone, whatever the others weigh.
+    counts as p = 1/2. A veto principle whose verdict is clear decides alone, whatever the others
+    weigh; where it is not, it counts by its weight as they do: a judge that has to name an answer
+    names one even where the principle is not touched. Without a reading of every veto principle,
+    or of half of the weight, nothing is decided: what a judge refuses is what vetoes are for.
     """
-    spoken = {
-        one.id: (one, judgements[one.id])
+    spoken = [
+        (one, judgements[one.id])
         for one in principles
         if one.id in judgements and judgements[one.id].state in ("win", "loss", "tie", "flip")
-    }
-    vetoes = {
-        name: (one, judgement)
-        for name, (one, judgement) in spoken.items()
-        if one.veto and judgement.labels
-    }
-    if len({judgement.state for _, judgement in vetoes.values()}) > 1:
+    ]
+    vetoes = [both for both in spoken if both[0].veto and _clear(both[1])]
+    if _unread(principles, spoken) or len({judgement.state for _, judgement in vetoes}) > 1:
         return Preference(state="undecided")
-    counted = vetoes or {name: both for name, both in spoken.items() if both[0].weight > 0}
+    counted = vetoes or [both for both in spoken if both[0].weight > 0]
     if not counted:
         return Preference(state="undecided")
-    return _mean(list(counted.values()), least_margin, next(iter(vetoes), None))
+    return _mean(counted, least_margin, vetoes[0][0].id if vetoes else None)
+
+
+def _clear(judgement: Judgement) -> bool:
+    return judgement.labels and judgement.p is not None and abs(judgement.p - 0.5) >= CLEAR - 0.5
+
+
+def _unread(principles: Sequence[Principle], spoken: Sequence[tuple[Principle, Judgement]]) -> bool:
+    """Whether too much is missing to decide anything."""
+    names = {principle.id for principle, _ in spoken}
+    missing = [one for one in principles if one.id not in names]
+    weight = sum(one.weight for one in principles)
+    return any(one.veto for one in missing) or sum(one.weight for one in missing) > weight / 2
 
 
 def _mean(

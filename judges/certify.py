@@ -18,6 +18,8 @@ from judges.share import Share, share
 
 BINS = 10
 UNREAD: frozenset[ComparisonState] = frozenset({"unparsed", "refused", "abstain", "error"})
+# With more of its replies unread than this, what is wrong is how it is asked.
+MOST_UNREAD = 0.2
 
 
 class Outcome(NamedTuple):
@@ -39,6 +41,8 @@ class Criteria(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    min_cases: int = Field(default=10, ge=1)
+    """Fewer pairs than this certify nothing."""
     min_lower: float = Field(default=0.5, ge=0, lt=1)
     """The accuracy's Wilson interval (95 %) has to lie above this."""
     min_accuracy: float = Field(default=0.65, gt=0, le=1)
@@ -80,6 +84,10 @@ class Certificate(BaseModel):
     def faults(self, criteria: Criteria) -> list[str]:
         """Why the judge may not label; nothing if it may."""
         found = []
+        if self.n < criteria.min_cases:
+            found.append(f"{self.n} pairs are fewer than {criteria.min_cases}")
+        if self.unread > MOST_UNREAD:
+            found.append(f"{self.unread:.0%} of its replies could not be read")
         if self.low <= criteria.min_lower:
             found.append(
                 f"its interval begins at {self.low:.0%}, not above {criteria.min_lower:.0%}"

@@ -7,7 +7,7 @@ of it, so that only another text asks a judge again: a weight, a veto or a scope
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Self
 
@@ -167,9 +167,26 @@ class Principle(BaseModel):
         return Construction(better=self.text, worse=self.opposite)
 
     @property
+    def counts(self) -> bool:
+        """Whether it can decide anything."""
+        return self.weight > 0 or self.veto
+
+    @property
     def text_id(self) -> str:
         """The id of what the principle says, to which verdicts belong."""
         return content_id("principle", self.text)
+
+
+def in_scope(
+    principles: Iterable[Principle], question: str, tags: Sequence[str] = ()
+) -> list[Principle]:
+    """The principles that are about a request.
+
+    Args:
+        question: what was asked, without what a recipe puts after every question.
+        tags: of a prompt: its task.
+    """
+    return [one for one in principles if one.scope.covers(question, tags)]
 
 
 class Constitution(Record):

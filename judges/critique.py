@@ -5,7 +5,7 @@ conversation as the reviser's own turn, so the revision sees it and the prompt's
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from judges.constitution import Principle
 from judges.records import Answer
@@ -21,26 +21,13 @@ _CRITIQUE = "Say what in the answer goes against the rule; if nothing does, say 
 _REVISION = "Now write the answer again so that it follows the rule."
 
 
-def in_scope(
-    principles: Iterable[Principle], conversation: Sequence[Message], tags: Sequence[str] = ()
-) -> list[Principle]:
-    """The principles that count for a request: it is in their scope, and they weigh something."""
-    question = conversation[-1].content
-    return [
-        one
-        for one in principles
-        if (one.weight > 0 or one.veto) and one.scope.covers(question, tags)
-    ]
-
-
 def drawn(
-    principles: Iterable[Principle],
-    answer: Answer,
-    number: int,
-    seed: int,
-    tags: Sequence[str] = (),
+    principles: Iterable[Principle], answer: Answer, number: int, seed: int
 ) -> Principle | None:
-    """The principle of round `number` (from 0) for the first answer; None if none is in scope.
+    """The principle of round `number` (from 0) for the first answer; None if none counts.
+
+    Args:
+        principles: those in scope.
 
     Each answer goes through the principles in an order of its own, drawn without replacement in
     proportion to the weights (Efraimidis and Spirakis 2006). Only answer, seed, id and weight
@@ -53,7 +40,7 @@ def drawn(
         # A veto may weigh nothing, and then comes last.
         return -math.log(uniform) / one.weight if one.weight else math.inf
 
-    order = sorted(in_scope(principles, answer.conversation, tags), key=lateness)
+    order = sorted((one for one in principles if one.counts), key=lateness)
     return order[number % len(order)] if order else None
 
 

@@ -27,3 +27,10 @@ def marks_of_config(config: Mapping[str, object]) -> frozenset[str]:
     names = [str(config.get(key) or "") for key in ("_name_or_path", "_model_name_or_path")]
     told = {named(name) for name in names if name and name.count("/") < 2}
     return frozenset({shape, *told})
+
+
+def marks_of_source(source: str) -> frozenset[str]:
+    """The name that a packaged model or a hub id tells; a path's last part may say anything."""
+    name = source.removeprefix("packaged:")
+    hub = name.count("/") == 1 and not name.startswith((".", "~", "/"))
+    return frozenset({named(name)}) if hub or name != source else frozenset()

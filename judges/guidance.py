@@ -16,7 +16,7 @@ def guided(messages: Sequence[Message], order: str) -> tuple[Message, ...]:
     return (*before, last.model_copy(update={"content": f"{last.content} {order}"}))
 
 
-def drawn(principles: Sequence[Principle], name: str) -> Principle | None:
+def guiding(principles: Sequence[Principle], name: str) -> Principle | None:
     """One principle that can be asked for, by weight; the same name draws the same one.
 
     Args:

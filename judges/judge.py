@@ -14,14 +14,12 @@ from teachers.records import Record
 Rung = Literal["logprobs", "choice", "json_schema", "text"]
 """What the endpoint can do, best first. See `judges.ladder`."""
 
-RUNGS: tuple[Rung, ...] = ("logprobs", "choice", "json_schema", "text")
-
 
 class Judge(Record):
     """A model, a prompt and a way of reading the reply."""
 
     weights: str
-    """Fingerprint of the weights, or an endpoint's model name and declared revision."""
+    """Fingerprint of the weights, or an endpoint's address, model name and declared revision."""
     kind: Literal["compare", "score"]
     """`compare` sees two answers and names the better one; `score` grades one."""
     prompt: str

@@ -73,6 +73,11 @@ class Comparison(Record):
         return self.model_copy(update={"first": self.second, "second": self.first})
 
     @property
+    def unordered(self) -> str:
+        """One name for the comparison and its swap."""
+        return min(self.id, self.swap().id)
+
+    @property
     def identical(self) -> bool:
         """Whether both say the same, spaces and line breaks aside: a tie without asking."""
         return self.first.split() == self.second.split()
@@ -109,8 +114,6 @@ class Reading(BaseModel):
 ComparisonState = Literal["win", "loss", "tie", "flip", "abstain", "unparsed", "refused", "error"]
 """Of the comparison's first answer. Only win and loss label."""
 
-ScoreState = Literal["scored", "abstain", "unparsed", "refused", "error"]
-
 
 class Judgement(BaseModel):
     """What a judge says of a comparison by one principle, both orders taken together."""
@@ -124,3 +127,10 @@ class Judgement(BaseModel):
     @property
     def labels(self) -> bool:
         return self.state in ("win", "loss")
+
+    @property
+    def turned(self) -> "Judgement":
+        """The same of the swapped comparison."""
+        turns: dict[ComparisonState, ComparisonState] = {"win": "loss", "loss": "win"}
+        p = None if self.p is None else 1.0 - self.p
+        return Judgement(state=turns.get(self.state, self.state), p=p)

@@ -35,7 +35,7 @@ class WithPeople(NamedTuple):
     """Only where both prefer an answer."""
 
 
-Judged = dict[Voice, dict[str, Judgement]]
+Words = dict[Voice, dict[str, Judgement]]
 """Settled judgements by voice and comparison."""
 
 
@@ -44,10 +44,10 @@ def with_people(db: Database) -> list[WithPeople]:
     rows = []
     for principle_id, comparison_ids in labels.asked(db).items():
         people = peoples_words(db, comparison_ids, principle_id)
-        judged = _judged(db, labels.compared(db, people))
+        spoken = _spoken(db, labels.compared(db, people))
         rows += [
             _row(db, voice, said, people, principle_id is None)
-            for voice, said in sorted(judged.items())
+            for voice, said in sorted(spoken.items())
             if principle_id in (None, voice.principle_id)
         ]
     return rows
@@ -77,17 +77,17 @@ def _name(judgement: Judgement) -> str:
     return "tie" if judgement.state in ("tie", "flip") else "unread"
 
 
-def _judged(db: Database, compared: Mapping[str, Compared]) -> Judged:
+def _spoken(db: Database, compared: Mapping[str, Compared]) -> Words:
     """What is stored of every judge on these comparisons, where it is complete."""
     return _compared(db, compared) | _graded(db, compared)
 
 
-def _compared(db: Database, compared: Mapping[str, Compared]) -> Judged:
+def _compared(db: Database, compared: Mapping[str, Compared]) -> Words:
     orders: dict[tuple[Voice, str], dict[Order, Reading]] = {}
     for row in labels.verdicts(db, list(compared)):
         key = Voice(row.judge_id, row.principle_id), row.comparison_id
         orders.setdefault(key, {})[row.order] = row.reading
-    found: Judged = {}
+    found: Words = {}
     for (voice, comparison_id), read in orders.items():
         if len(read) == 2:
             settled = compare.settle(read["forward"], read["backward"])
@@ -95,12 +95,12 @@ def _compared(db: Database, compared: Mapping[str, Compared]) -> Judged:
     return found
 
 
-def _graded(db: Database, compared: Mapping[str, Compared]) -> Judged:
+def _graded(db: Database, compared: Mapping[str, Compared]) -> Words:
     answers = {comparison_id: _answer_ids(one) for comparison_id, one in compared.items()}
     grades: dict[Voice, dict[str, Reading]] = {}
     for row in labels.grades(db, sorted({one for both in answers.values() for one in both})):
         grades.setdefault(Voice(row.judge_id, row.principle_id), {})[row.answer_id] = row.reading
-    found: Judged = {}
+    found: Words = {}
     for voice, read in grades.items():
         for comparison_id, (first, second) in answers.items():
             if first in read and second in read:

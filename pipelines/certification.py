@@ -32,12 +32,15 @@ async def measure(
     pairs: Sequence[Known],
     gold: str,
     criteria: Criteria | None = None,
+    *,
+    store: bool = True,
 ) -> Certificate:
     """Judge the pairs that the judge was not trained on, and store what came of it.
 
     Args:
         gold: what the pairs are called: `CASES`, `CONSTRUCTED` or a file's name.
         criteria: what counts as passed; the usual ones if not given.
+        store: whether this is a certificate; not so of some of the pairs, to have a first look.
 
     Raises:
         ConfigError: it was trained on all of them, or there are none.
@@ -46,6 +49,8 @@ async def measure(
     questions = [Question(pair.compared, principle) for pair in unseen]
     await judged(bench, seat, questions, f"{principle.id}: judge {gold}")
     found = certificate(_outcomes(bench, seat.judge, principle, unseen))
+    if not store:
+        return found
     comparisons = [pair.compared.comparison.id for pair in unseen]
     certificate_id = content_id("certificate", [seat.judge.id, principle.text_id, comparisons])
     passed = not found.faults(criteria or Criteria())
@@ -129,12 +134,12 @@ def _unseen(
     bench: Workbench, judge: Judge, principle: Principle, pairs: Sequence[Known]
 ) -> list[Known]:
     seen = judgements.seen(bench.db, judge.weights)
-    unseen = [pair for pair in pairs if pair.compared.comparison.id not in seen]
+    unseen = [pair for pair in pairs if pair.compared.comparison.unordered not in seen]
     if not unseen:
         raise ConfigError(
             f"There is nothing to measure {judge.name} on for the principle {principle.id!r}.",
             hint="Write cases for it: constitutions/README.md says how."
             if not pairs
-            else "It was trained on all of its cases: mark half of them sealed.",
+            else "It was trained on all of them: mark half of its cases sealed.",
         )
     return unseen

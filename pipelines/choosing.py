@@ -9,16 +9,13 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from judges.aggregate import Preference, prefer
-from judges.certify import Criteria
-from judges.constitution import Constitution, Principle
-from judges.critique import in_scope
+from judges.constitution import Constitution
 from judges.records import Comparison
 from judges.revision import evasive
-from pipelines.certification import require
-from pipelines.judging import Question, judged
+from pipelines.judging import Question, by_comparison, judged
 from pipelines.kinship import warn_of_kin
 from pipelines.recipe import Place
-from pipelines.revising import Draft, Revised
+from pipelines.revising import Revised
 from pipelines.seat import Seat
 from pipelines.store.judgements import Compared
 from pipelines.workbench import Workbench
@@ -36,31 +33,6 @@ class Choice(NamedTuple):
     """The first side is the revision."""
 
 
-async def chosen(
-    bench: Workbench,
-    seat: Seat,
-    reviser: Place,
-    revised: Sequence[Revised],
-    constitution: Constitution,
-    criteria: Criteria,
-) -> list[Revised]:
-    """The revisions that are better than the first answer, says a judge that may label.
-
-    Raises:
-        Uncertified: the judge has not passed a principle that some request is in scope of.
-        EndpointError: it cannot be asked.
-    """
-    needed = {
-        principle.id: principle
-        for one in revised
-        if one.changed
-        for principle in _scope(constitution, one.draft)
-    }
-    await require(bench, seat, list(needed.values()), criteria)
-    choices = await weighed(bench, seat, reviser, revised, constitution)
-    return [choice.revised for choice in choices if choice.state == "preferred"]
-
-
 async def weighed(
     bench: Workbench,
     seat: Seat,
@@ -70,7 +42,7 @@ async def weighed(
 ) -> list[Choice]:
     """Compare each last revision with the first answer by all principles in scope.
 
-    Any judge may measure; for data there is `chosen`.
+    Any judge may measure; in rounds (`pairs.revisions`) it has to be certified.
 
     Raises:
         EndpointError: the judge cannot be asked.
@@ -80,21 +52,15 @@ async def weighed(
         Question(_compared(one), principle)
         for one in revised
         if _unfit(one) is None
-        for principle in _scope(constitution, one.draft)
+        for principle in one.draft.principles(constitution)
     ]
-    said = zip(asked, await judged(bench, seat, asked, "judge revisions"), strict=True)
-    verdicts = {
-        (question.compared.comparison.id, question.principle.id): judgement
-        for question, judgement in said
-    }
+    spoken = by_comparison(asked, await judged(bench, seat, asked, "judge revisions"))
 
     def choice(one: Revised) -> Choice:
         if unfit := _unfit(one):
             return unfit
-        principles, comparison = _scope(constitution, one.draft), _compared(one).comparison
-        preference = prefer(
-            principles, {each.id: verdicts[comparison.id, each.id] for each in principles}
-        )
+        principles = one.draft.principles(constitution)
+        preference = prefer(principles, spoken.get(_compared(one).comparison.id, {}))
         return Choice(one, _STATES[preference.state], preference)
 
     choices = [choice(one) for one in revised]
@@ -119,10 +85,6 @@ def _unfit(one: Revised) -> Choice | None:
     if not one.changed:
         return Choice(one, "unchanged")
     return Choice(one, "evasive") if evasive(one.text) else None
-
-
-def _scope(constitution: Constitution, draft: Draft) -> list[Principle]:
-    return in_scope(constitution.principles, draft.answer.conversation, draft.tags)
 
 
 def _compared(one: Revised) -> Compared:

@@ -3,12 +3,12 @@
 import contextlib
 from typing import Any
 
-from judges.constitution import Constitution, Principle
+from judges.constitution import Constitution, Principle, in_scope
 from judges.verifiers.pool import Pool
 from pipelines.home import Home
 from pipelines.recipe import Recipe
 from pipelines.source import CHECKPOINT, prepared
-from pipelines.store import constitutions, rounds
+from pipelines.store import calls, constitutions, labels, rounds
 from pipelines.store.connection import connect
 from pipelines.workbench import Workbench
 from teachers.files import sha256_of
@@ -41,6 +41,7 @@ class Context(Workbench):
         self.constitutions = _constitutions(recipe, home)
         what += [one.id for one in self.constitutions]
         what += _checkpoints(recipe, home, progress)
+        what += _labels(recipe, home)
         self.round_id = content_id("round", what)
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
@@ -56,9 +57,15 @@ class Context(Workbench):
         names = self.recipe.principles or [one.id for one in first.principles]
         return [first.principle(name) for name in names]
 
+    def deciding(self) -> list[Principle]:
+        """Those that can decide something: with a weight or a veto, and about some prompt."""
+        prompts = [prompt for prompt, _ in calls.prompts_of(self.db, self.round_id)]
+        about = {one.id for prompt in prompts for one in self.principles_for(prompt)}
+        return [one for one in self.principles if one.counts and one.id in about]
+
     def principles_for(self, prompt: Prompt) -> list[Principle]:
         """Those that are about this prompt."""
-        return [one for one in self.principles if one.scope.covers(prompt.question, [prompt.task])]
+        return in_scope(self.principles, prompt.question, [prompt.task])
 
     def report(self, stage: str) -> dict[str, Any]:
         """What an earlier stage of this round reported; the flow puts it before whoever asks."""
@@ -82,6 +89,15 @@ def _checkpoints(recipe: Recipe, home: Home, progress: Progress) -> list[str]:
     names = (recipe.teacher.weights, *judges, recipe.pairs.anchor)
     named = [name for name in names if name and name.startswith(CHECKPOINT)]
     return [prepared(name, home, progress).fingerprint for name in named]
+
+
+def _labels(recipe: Recipe, home: Home) -> list[str]:
+    """What people have said so far: another label makes another round, which asks nothing again."""
+    if not recipe.train.wants_pairs:
+        return []
+    with contextlib.closing(connect(home.store)) as db:
+        digest = labels.digest(db, "round")
+    return [digest] if digest else []
 
 
 def _read(recipe: Recipe) -> list[str]:

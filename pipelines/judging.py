@@ -67,6 +67,18 @@ def missing_calls(bench: Workbench, judge: Judge, questions: Iterable[Question])
     return missing * (2 if judge.reason else 1)
 
 
+Spoken = dict[str, dict[str, Judgement]]
+"""Judgements by comparison id, then by principle id."""
+
+
+def by_comparison(questions: Sequence[Question], found: Sequence[Judgement]) -> Spoken:
+    """What was said, ready to be held against one another: `found` as the questions are ordered."""
+    spoken: Spoken = {}
+    for (compared, principle), judgement in zip(questions, found, strict=True):
+        spoken.setdefault(compared.comparison.id, {})[principle.id] = judgement
+    return spoken
+
+
 class _Unit(NamedTuple):
     """One verdict: its id, the calls that make it, and the row that it becomes."""
 

@@ -41,7 +41,7 @@ async def sworn_in(context: Context) -> list[Juror]:
         seat = await seated(context, section)
         for model in _whose_answers(context):
             warn_of_kin(context, [seat], model)
-        certificates = await require(context, seat, context.principles, section.certify)
+        certificates = await require(context, seat, context.deciding(), section.certify)
         found.append(Juror(seat, certificates))
     return found
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from judges.family import marks_of_config, named
+from judges.family import marks_of_config, marks_of_source, named
 from pipelines.recipe import Place
 from pipelines.seat import Seat
 from pipelines.source import identity, prepared
@@ -20,7 +20,7 @@ def family(bench: Workbench, place: Place) -> frozenset[str]:
         return frozenset({named(place.model or "")})
     folder = prepared(place.weights, bench.home, bench.progress).path
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return marks_of_config(config) | _told(place.weights)
+    return marks_of_config(config) | marks_of_source(place.weights)
 
 
 def warn_of_kin(bench: Workbench, seats: Iterable[Seat], model: Place) -> list[str]:
@@ -36,11 +36,3 @@ def warn_of_kin(bench: Workbench, seats: Iterable[Seat], model: Place) -> list[s
     for line in found:
         bench.progress.say(line)
     return found
-
-
-def _told(weights: str) -> frozenset[str]:
-    """The name that a packaged model or a hub id tells; a path's last part may say anything."""
-    name = weights.removeprefix("packaged:")
-    packaged = name != weights
-    hub = name.count("/") == 1 and not name.startswith((".", "~", "/"))
-    return frozenset({named(name)}) if packaged or hub else frozenset()

@@ -73,6 +73,17 @@ def human_verdicts(
     return peoples_words(db, comparison_ids, text_id(principle))
 
 
+def human_verdicts_either_way(
+    db: Database, compared: Sequence[Comparison], principle: Principle | None = None
+) -> dict[str, Judgement]:
+    """`human_verdicts`, those of comparisons that are stored with the answers swapped included."""
+    words = human_verdicts(db, [one.id for one in compared], principle)
+    swapped = {one.swap().id: one.id for one in compared if one.id not in words}
+    for name, word in human_verdicts(db, list(swapped), principle).items():
+        words[swapped[name]] = word.turned
+    return words
+
+
 def peoples_words(
     db: Database, comparison_ids: Sequence[str], principle_id: str | None
 ) -> dict[str, Judgement]:

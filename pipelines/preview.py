@@ -4,24 +4,27 @@ Exact where verdicts exist; where an edit has reworded a principle, judged on a 
 interval, after saying what that costs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from random import Random
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from judges.aggregate import Preference, prefer
-from judges.constitution import Constitution, Principle
+from judges.constitution import Constitution
 from judges.judge import Judge
 from judges.records import Judgement
 from judges.share import Share, share
-from pipelines.judging import Question, judged, missing_calls, settled
+from pipelines.decided import About, about_by, decided_by, questions
+from pipelines.judging import Spoken, by_comparison, judged, missing_calls, settled
 from pipelines.seat import Seat
-from pipelines.store import calls, judgements
+from pipelines.store import calls
 from pipelines.store.judgements import Compared
 from pipelines.workbench import Workbench
-from teachers.errors import ConfigError
 
 Effect = Literal["same", "flips", "appears", "vanishes"]
 """Of a pair: the other answer is chosen now, there was none before, there is none any more."""
+
+EFFECTS: tuple[Effect, ...] = get_args(Effect)
 
 
 class Changed(NamedTuple):
@@ -42,7 +45,7 @@ class Preview(NamedTuple):
     effects: dict[Effect, int]
     affected: Share | None
     """Share of comparisons whose pair changes, with its interval; None without comparisons."""
-    by_principle: dict[str, dict[str, int]]
+    by_principle: dict[str, dict[Effect, int]]
     """Of each principle: how many verdicts are decided otherwise under its new text."""
     changed: list[Changed]
 
@@ -61,7 +64,7 @@ class Plan(NamedTuple):
 def plan(
     bench: Workbench, judge: Judge, current: Constitution, edited: Constitution, most: int
 ) -> Plan:
-    """What a preview will look at: comparisons that the judge has judged in full by `current`.
+    """What a preview will look at: comparisons that become pairs by what the judge says.
 
     Args:
         most: judge no more comparisons than these, drawn at random; all are used where every
@@ -70,12 +73,12 @@ def plan(
     Raises:
         ConfigError: there are none.
     """
-    every = _judged_in_full(bench, judge, current)
-    missing = missing_calls(bench, judge, _questions(bench, every, edited.principles))
+    every = decided_by(bench, judge, current, edited)
+    missing = missing_calls(bench, judge, questions(bench, every, edited))
     if not missing:
         return Plan(every, True, 0, 0.0)
     drawn = Random(0).sample(every, min(most, len(every)))
-    wanted = missing_calls(bench, judge, _questions(bench, drawn, edited.principles))
+    wanted = missing_calls(bench, judge, questions(bench, drawn, edited))
     pace = calls.pace(bench.db, judge.weights)
     return Plan(drawn, len(drawn) == len(every), wanted, wanted / pace if pace else None)
 
@@ -95,122 +98,72 @@ async def preview(
     """
     compared = planned.compared
     if planned.calls:
-        questions = _questions(bench, compared, edited.principles)
-        await judged(bench, seat, questions, "judge the edit")
-    old = _spoken(bench, seat.judge, compared, current)
-    new = _spoken(bench, seat.judge, compared, edited)
-    tags = _tags(bench, compared)
-    changed = [
+        await judged(bench, seat, questions(bench, compared, edited), "judge the edit")
+    old, new = (_spoken(bench, seat.judge, compared, one) for one in (current, edited))
+    about = about_by(bench, compared)
+    effects = [
         Changed(one, _effect(before, after), before, after)
         for one in compared
-        for before in [_preference(one, current, old, tags, min_margin)]
-        for after in [_preference(one, edited, new, tags, min_margin)]
+        for before in [_preference(one, current, old, about, min_margin)]
+        for after in [_preference(one, edited, new, about, min_margin)]
     ]
-    effects: dict[Effect, int] = {"same": 0, "flips": 0, "appears": 0, "vanishes": 0}
-    for one in changed:
-        effects[one.effect] += 1
-    different = [one.effect != "same" for one in changed]
+    changed = [one for one in effects if one.effect != "same"]
+    counts = Counter(one.effect for one in effects)
     return Preview(
         comparisons=len(compared),
         exact=planned.exact,
-        effects=effects,
-        affected=share(different) if different else None,
+        effects={effect: counts[effect] for effect in EFFECTS},
+        affected=share([one.effect != "same" for one in effects]) if effects else None,
         by_principle=_by_principle(current, edited, old, new),
-        changed=[one for one in changed if one.effect != "same"],
+        changed=changed,
     )
-
-
-def _judged_in_full(bench: Workbench, judge: Judge, by: Constitution) -> list[Compared]:
-    """Comparisons of rounds that were put to this judge by every principle that is about them.
-
-    Others belong to rounds that went by something else: an edit of this changes nothing there.
-
-    Raises:
-        ConfigError: there are none.
-    """
-    every = judgements.comparisons(bench.db, "round")
-    questions = _questions(bench, every, by.principles)
-    spoken = zip(questions, settled(bench, judge, questions), strict=True)
-    unspoken = {one.compared.comparison.id for one, said in spoken if said.state == "error"}
-    found = [one for one in every if one.comparison.id not in unspoken]
-    if not questions or not found:
-        raise ConfigError(
-            f"No stored comparison was judged by the version of {by.name} that was edited.",
-            hint="--against names another version, --recipe another judge.",
-        )
-    return found
-
-
-Spoken = Mapping[str, Mapping[str, Judgement]]
-"""Judgements by comparison id, then by principle id."""
 
 
 def _spoken(
     bench: Workbench, judge: Judge, compared: Sequence[Compared], by: Constitution
 ) -> Spoken:
-    questions = _questions(bench, compared, by.principles)
-    found: dict[str, dict[str, Judgement]] = {}
-    for question, judgement in zip(questions, settled(bench, judge, questions), strict=True):
-        by_principle = found.setdefault(question.compared.comparison.id, {})
-        by_principle[question.principle.id] = judgement
-    return found
-
-
-def _questions(
-    bench: Workbench, compared: Sequence[Compared], principles: Sequence[Principle]
-) -> list[Question]:
-    tags = _tags(bench, compared)
-    return [
-        Question(one, principle)
-        for one in compared
-        for principle in principles
-        if _covers(principle, one, tags)
-    ]
-
-
-def _covers(principle: Principle, one: Compared, tags: Mapping[str, str]) -> bool:
-    question = one.comparison.conversation[-1].content
-    return principle.scope.covers(question, [tags.get(one.prompt_id or "", "")])
-
-
-def _tags(bench: Workbench, compared: Sequence[Compared]) -> dict[str, str]:
-    return calls.tasks_of(bench.db, [one.prompt_id for one in compared if one.prompt_id])
+    asked = questions(bench, compared, by)
+    return by_comparison(asked, settled(bench, judge, asked))
 
 
 def _preference(
-    one: Compared, by: Constitution, spoken: Spoken, tags: Mapping[str, str], min_margin: float
+    one: Compared, by: Constitution, spoken: Spoken, about: About, min_margin: float
 ) -> Preference:
-    principles = [principle for principle in by.principles if _covers(principle, one, tags)]
-    return prefer(principles, spoken.get(one.comparison.id, {}), min_margin)
+    return prefer(about(one, by), spoken.get(one.comparison.id, {}), min_margin)
 
 
 def _effect(before: Preference, after: Preference) -> Effect:
-    was, is_ = (one.state in ("first", "second") for one in (before, after))
+    was, is_ = (one.state if one.state in ("first", "second") else None for one in (before, after))
+    return _change(was, is_)
+
+
+def _change(was: str | None, is_: str | None) -> Effect:
+    """From one decided state, or none, to another."""
+    if was == is_:
+        return "same"
     if was and is_:
-        return "same" if before.state == after.state else "flips"
-    return "vanishes" if was else "appears" if is_ else "same"
+        return "flips"
+    return "vanishes" if was else "appears"
 
 
 def _by_principle(
     current: Constitution, edited: Constitution, old: Spoken, new: Spoken
-) -> dict[str, dict[str, int]]:
-    """How each principle that both versions have speaks now."""
+) -> dict[str, dict[Effect, int]]:
+    """How each principle that both versions have speaks now, where it was reworded."""
     texts = {one.id: one.text_id for one in current.principles}
-    found: dict[str, dict[str, int]] = {}
-    for principle in edited.principles:
-        if principle.id not in texts or texts[principle.id] == principle.text_id:
-            continue
-        counts = {"same": 0, "flips": 0, "appears": 0, "vanishes": 0}
-        for name, spoken in new.items():
-            before = old.get(name, {}).get(principle.id)
-            after = spoken.get(principle.id)
-            if before is None or after is None:
-                continue
-            if before.labels and after.labels:
-                counts["same" if before.state == after.state else "flips"] += 1
-            elif before.labels or after.labels:
-                counts["vanishes" if before.labels else "appears"] += 1
-            else:
-                counts["same"] += 1
-        found[principle.id] = counts
-    return found
+    reworded = [one.id for one in edited.principles if texts.get(one.id) not in (None, one.text_id)]
+    return {name: _verdict_effects(name, old, new) for name in reworded}
+
+
+def _verdict_effects(principle: str, old: Spoken, new: Spoken) -> dict[Effect, int]:
+    both = [
+        (old[comparison][principle], said[principle])
+        for comparison, said in new.items()
+        if principle in said and principle in old.get(comparison, {})
+    ]
+    counts = Counter(_change(_decided(before), _decided(after)) for before, after in both)
+    return {effect: counts[effect] for effect in EFFECTS}
+
+
+def _decided(judgement: Judgement) -> str | None:
+    return judgement.state if judgement.labels else None

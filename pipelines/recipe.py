@@ -116,17 +116,20 @@ class Place(Section):
     """A model, and where it answers."""
 
     weights: str | None = None
-    """A model as in `student.weights`; the student's base itself if not given."""
+    """A model as in `student.weights`. If neither this nor `url` is given it is the student's base;
+    a judge needs one of the two."""
     url: str | None = Field(default=None, pattern=r"^https?://[^/]")
     """An OpenAI-compatible endpoint to ask instead of an engine of ours."""
     model: str | None = None
     """The endpoint's name of the model."""
     revision: str = ""
-    """Change it when the endpoint's model changes under the same name."""
+    """Change it when the endpoint's model changes under the same name; another address is another
+    model too."""
     api_key_env: str | None = None
     """Name of the environment variable that holds the endpoint's key."""
     concurrency: int = Field(default=32, ge=1, le=1024)
-    """Most requests in flight; fewer while the endpoint says it is busy."""
+    """Most requests in flight; fewer while the endpoint says it is busy. At servers of ours the
+    teacher's counts for everybody."""
     timeout_s: float = Field(default=300.0, gt=0)
     """Longest one request may take, in seconds."""
 
@@ -371,8 +374,8 @@ class Train(Tuning):
     def _brief(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Fields that sft did not have from the start are told only where they are not default.
 
-        So rounds and training runs from before those fields keep their ids. A default here may
-        therefore never change.
+        So training runs from before those fields keep their ids. A default here may therefore
+        never change.
         """
         kept: dict[str, Any] = whole(self)
         later = Train.model_fields.keys() - Tuning.model_fields.keys()
@@ -386,7 +389,7 @@ class Gate(Section):
     """When a checkpoint becomes champion. Gains are shares: 0.15 is 15 points."""
 
     max_tokens: int = Field(default=256, ge=1)
-    """Longest answer in the eval, for base and student alike; sampled greedily."""
+    """Longest answer in the eval, for base and student alike; tasks are answered greedily."""
     min_gain: float = Field(default=0.0, ge=0, lt=1)
     """Least gain over the incumbent with the strict answer parser."""
     min_gain_lenient: float = Field(default=0.0, ge=0, lt=1)
@@ -429,7 +432,7 @@ class Recipe(Section):
     """Who writes the answers that the student learns from."""
     supply: Supply
     """Where prompts come from."""
-    constitution: str | None = None
+    constitution: str | None = Field(default=None, min_length=1)
     """What good means: a shipped constitution's name, a version, or a path that ends in `.yaml`."""
     principles: tuple[str, ...] = ()
     """Only these principles of it, by id; all if not given."""
@@ -496,8 +499,10 @@ class Recipe(Section):
         if self.train.objective == "judge":
             if self.constitution is None:
                 raise ValueError("a judge is trained for a constitution: name one")
-            if self.pairs.source != "construction":
-                raise ValueError("a judge learns from constructed pairs: pairs.source")
+            if self.pairs.source != "construction" or self.pairs.anchor is not None:
+                raise ValueError(
+                    "a judge learns from constructed pairs: pairs.source, and no pairs.anchor"
+                )
             if self.name == "champion":
                 raise ValueError(
                     "champion is the student that is served; a judge needs another name"
@@ -513,6 +518,8 @@ class Recipe(Section):
             raise ValueError(f"{self.train.objective} learns from pairs: it needs a constitution")
         if self.pairs.source == "judge" and self.judge is None:
             raise ValueError("pairs.source is judge, and there is no judge")
+        if self.pairs.source == "construction" and self.pairs.anchor is not None:
+            raise ValueError("pairs.anchor is for pairs that a judge labels")
         if self.judge is None and self.gate.length is None:
             raise ValueError("needs a judge or gate.length, or the gate has nothing to decide by")
         return self

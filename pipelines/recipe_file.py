@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from pipelines.recipe import Recipe
 from teachers.errors import ConfigError
@@ -38,7 +40,7 @@ def load(path: Path) -> Recipe:
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as wrong:
-        raise ConfigError(_explain(path, wrong), hint="preceptor recipe fields") from wrong
+        raise ConfigError(_explain(path, content, wrong), hint="preceptor recipe fields") from wrong
     return _with_paths_from(path.parent, recipe)
 
 
@@ -63,15 +65,79 @@ def _constitution_from(folder: Path, name: str) -> str:
     return str((folder / Path(name).expanduser()).absolute())
 
 
-def _explain(path: Path, wrong: ValidationError) -> str:
+def _explain(path: Path, content: object, wrong: ValidationError) -> str:
     lines = [f"{path} is not a valid recipe:"]
     for error in wrong.errors(include_url=False):
-        where = ".".join(str(part) for part in error["loc"]) or "recipe"
-        what = error["msg"].removeprefix("Value error, ")
+        what = in_words(error)
         if error["type"] == "extra_forbidden":
             what = "unknown" + _nearest(tuple(error["loc"]))
-        lines.append(f"  {where}: {what}")
+        lines.append(f"  {_where(content, error['loc'])}: {what}")
     return "\n".join(lines)
+
+
+# What pydantic says of these, in the words of somebody who writes YAML.
+_SAID = {
+    "missing": "is missing",
+    "literal_error": "has to be {expected}",
+    "string_type": "has to be text: it is empty, or YAML reads something else (then use quotes)",
+    "string_too_short": "is empty",
+    "int_type": "has to be a whole number",
+    "int_parsing": "has to be a whole number",
+    "int_from_float": "has to be a whole number",
+    "float_type": "has to be a number",
+    "float_parsing": "has to be a number",
+    "bool_type": "has to be true or false",
+    "bool_parsing": "has to be true or false",
+    "path_type": "has to be a path",
+    "tuple_type": "has to be a list",
+    "dict_type": "has to be a table of keys and values",
+    "model_type": "has to be a table of keys and values",
+    "too_short": "needs at least {min_length}",
+    "greater_than": "has to be above {gt}",
+    "greater_than_equal": "has to be {ge} or more",
+    "less_than": "has to be below {lt}",
+    "less_than_equal": "has to be {le} or less",
+}
+# Of texts that have a form, by field.
+_FORMS = {
+    "url": "has to begin with http:// or https:// and a host",
+    "name": "has to be of lower-case letters, digits, - and _, and begin with a letter or digit",
+}
+
+
+def in_words(error: ErrorDetails) -> str:
+    """What is wrong with a value, to be read after the name of its field."""
+    if error["type"] == "string_pattern_mismatch":
+        return _FORMS.get(str(error["loc"][-1]), error["msg"])
+    said = _SAID.get(error["type"])
+    if said is None:
+        return error["msg"].removeprefix("Value error, ")
+    said = said.format(**error.get("ctx", {}))
+    if error["type"] != "literal_error":
+        return said
+    known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+    near = difflib.get_close_matches(str(error["input"]), known, n=1)
+    return f"{said}; did you mean {near[0]!r}?" if near else said
+
+
+def _where(content: object, place: tuple[int | str, ...]) -> str:
+    """`supply.files[].path`, as the documents write it; and which one, if there are several."""
+    said, number = "", ""
+    for part in place:
+        if isinstance(part, int):
+            said += "[]"
+            several = isinstance(content, list) and len(content) > 1
+            number = f" (number {part + 1})" if several else number
+        else:
+            said += f".{part}"
+        content = _inside(content, part)
+    return said.removeprefix(".") + number or "recipe"
+
+
+def _inside(content: object, part: int | str) -> object:
+    if isinstance(content, list) and isinstance(part, int):
+        return content[part]
+    return content.get(part) if isinstance(content, dict) else None
 
 
 def _nearest(place: tuple[int | str, ...]) -> str:

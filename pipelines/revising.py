@@ -7,7 +7,7 @@ finished calls are taken from the store and the rest is asked.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from judges.constitution import Constitution, Principle
+from judges.constitution import Constitution, Principle, in_scope
 from judges.critique import REVISION_TOKENS, ROUNDS, critique_call, drawn, revision_call
 from judges.records import Answer
 from judges.revision import UNCHANGED, cleaned, edit_share
@@ -19,7 +19,7 @@ from pipelines.store.calls import Asked
 from pipelines.store.connection import transaction
 from pipelines.store.revisions import Revision, Stop, revision_id
 from pipelines.workbench import Workbench
-from teachers.records import Call, Sample
+from teachers.records import Call, Prompt, Sample
 
 PURPOSE = "revise"
 
@@ -28,11 +28,20 @@ class Draft(NamedTuple):
     """An answer before its first round."""
 
     answer: Answer
-    tags: tuple[str, ...] = ()
-    """The prompt's, for the principles' scopes."""
-    prompt_id: str | None = None
+    prompt: Prompt | None = None
+    """What it answers, where that is a prompt: it says which principles are about it."""
     sample_id: str | None = None
     """The answer as a sample, where it is one."""
+
+    @property
+    def prompt_id(self) -> str | None:
+        return self.prompt.id if self.prompt else None
+
+    def principles(self, constitution: Constitution) -> list[Principle]:
+        """Those that are about its request and can decide something."""
+        question = self.prompt.question if self.prompt else self.answer.conversation[-1].content
+        tags = [self.prompt.task] if self.prompt else []
+        return [one for one in in_scope(constitution.principles, question, tags) if one.counts]
 
 
 class Revised(NamedTuple):
@@ -199,7 +208,7 @@ def _about(draft: Draft) -> str:
 
 
 def _drawn(constitution: Constitution, draft: Draft, number: int, seed: int) -> Principle | None:
-    return drawn(constitution.principles, draft.answer, number, seed, draft.tags)
+    return drawn(draft.principles(constitution), draft.answer, number, seed)
 
 
 def _row(

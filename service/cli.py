@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service import output
-from service.commands import judging
+from service.commands import constitution_judged
 from service.commands.constitution import constitution_app
+from service.commands.judge import judge_app
 from service.commands.label import label
 from service.output import Json
 
@@ -31,9 +32,10 @@ app = typer.Typer(
 )
 recipe_app = typer.Typer(help="Look at recipes.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
-judging.add_to(constitution_app)
+constitution_app.command("test")(constitution_judged.certify)
+constitution_app.command("preview")(constitution_judged.preview)
 app.add_typer(constitution_app, name="constitution")
-app.add_typer(judging.judge_app, name="judge")
+app.add_typer(judge_app, name="judge")
 app.command()(label)
 
 # What typer makes of Ctrl-C, as shells do.

@@ -7,15 +7,15 @@ from rich.console import Console
 
 from judges.constitution import Constitution
 from judges.constitution_diff import Change
-from judges.constitution_lint import Weakness
+from judges.constitution_lint import Weakness, lint
 from pipelines.store.constitutions import Version
-from service.tables import table
+from service.tables import plain, table
 
 
 def show_constitution(console: Console, constitution: Constitution) -> None:
     """Its principles with what they count for, then what they say."""
     console.print(f"[bold]{constitution.name}[/bold]  {constitution.id[:16]}", highlight=False)
-    console.print(constitution.description, markup=False, highlight=False)
+    console.print(plain(constitution.description))
     rows = [
         (one.id, one.weight, "veto" if one.veto else "", one.scope.in_words, len(one.cases))
         + (sum(case.sealed for case in one.cases),)
@@ -26,13 +26,25 @@ def show_constitution(console: Console, constitution: Constitution) -> None:
     console.print(table(columns, rows))
     for principle in constitution.principles:
         console.print(f"\n[bold]{principle.id}[/bold]")
-        console.print(principle.text, markup=False, highlight=False)
+        console.print(plain(principle.text))
 
 
 def show_weaknesses(console: Console, weaknesses: Sequence[Weakness]) -> None:
     """What lint found, a line each."""
     for weakness in weaknesses:
-        console.print(f"weak: {weakness}", markup=False, highlight=False, soft_wrap=True)
+        console.print(plain(f"weak: {weakness}"), soft_wrap=True)
+
+
+def mention_weaknesses(console: Console, constitution: Constitution, file: str) -> None:
+    """How many weak points there are, and how to see them; nothing where there are none."""
+    if found := len(lint(constitution)):
+        said = f"{counted(found, 'weak point')}: preceptor constitution lint {file}"
+        console.print(plain(said), soft_wrap=True)
+
+
+def counted(number: int, what: str) -> str:
+    """`1 weak point`, `2 weak points`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def show_changes(console: Console, changes: Sequence[Change]) -> None:
@@ -44,7 +56,7 @@ def show_changes(console: Console, changes: Sequence[Change]) -> None:
         console.print(f"[bold]{change.kind}[/bold] {change.principle}{again}", highlight=False)
         for mark, side in (("-", change.old), ("+", change.new)):
             if side:
-                console.print(f"  {mark} {side}", markup=False, highlight=False, soft_wrap=True)
+                console.print(plain(f"  {mark} {side}"), soft_wrap=True)
 
 
 def show_log(console: Console, versions: Sequence[Version]) -> None:

@@ -1,46 +1,119 @@
-"""How certificates and previews look in a terminal."""
+"""How judges and their certificates look in a terminal."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 
 from judges.certify import Certificate, Criteria
-from pipelines.preview import Changed, Plan, Preview
-from service.tables import table
+from judges.judge import Judge, following
+from pipelines.certification import ADVICE
+from pipelines.store.judgements import Standing
+from service.tables import percent, plain, show_lines, start, table
+
+FINGERPRINT_CHARACTERS = 12
+
+
+def asked_as(judge: Judge) -> str:
+    """The kind as a recipe says it: `follows` is a score of two words."""
+    return "follows" if judge.words == following(judge.weights).words else judge.kind
+
+
+def weights_of(judge: Judge) -> str:
+    """An endpoint and its model, or the beginning of a fingerprint."""
+    if " " in judge.weights:  # an address, a model and the revision that the recipe declares
+        return judge.weights.removesuffix("@")
+    return judge.weights[:FINGERPRINT_CHARACTERS]
 
 
 def show_certificates(
-    console: Console, judge: str, found: Mapping[str, Certificate], criteria: Criteria
+    console: Console, judge: Judge, found: Mapping[str, Certificate | None], criteria: Criteria
 ) -> None:
-    """A row a principle: its figures, and whether the judge may label with it."""
-    rows = [
-        (name, one.n, f"{one.accuracy:.0%} [{one.low:.0%}, {one.high:.0%}]", f"{one.kappa:.2f}")
-        + (f"{one.flips:.0%}", _percent(one.first_slot))
-        + (f"{_percent(one.picks_longer)} ({_percent(one.longer_is_better)})",)
-        + (_number(one.calibration_error), _number(one.temperature), f"{one.unread:.0%}")
-        + ("passed" if not one.faults(criteria) else "not passed",)
-        for name, one in found.items()
-    ]
-    columns = ["principle", "pairs", "accuracy", "kappa", "flips", "first slot"]
-    columns += ["picks longer (is better)", "ECE", "T", "unread", ""]
-    console.print(table(columns, rows, f"{judge}: right on pairs whose better answer is known"))
-    failed = {name: faults for name, one in found.items() if (faults := one.faults(criteria))}
-    for name, faults in failed.items():
-        console.print(f"{name}: {'; '.join(faults)}", highlight=False, soft_wrap=True)
+    """Two lines a principle: whether the judge may label with it, and the other figures."""
+    console.print(plain(f"{asked_as(judge)} {weights_of(judge)} ({judge.id[:8]})"))
+    show_lines(
+        console,
+        ["principle", "pairs", "accuracy", "flips", "unread", ""],
+        [_measured(name, one, criteria) for name, one in found.items()],
+        ["" if one is None else _more(one) for one in found.values()],
+    )
+    _show_faults(
+        console, {name: one.faults(criteria) for name, one in found.items() if one is not None}
+    )
+
+
+def _measured(name: str, one: Certificate | None, criteria: Criteria) -> Sequence[str]:
+    if one is None:
+        return name, "0", "-", "-", "-", "no cases"
+    accuracy = f"{one.accuracy:.0%} [{one.low:.0%}, {one.high:.0%}]"
+    verdict = "not passed" if one.faults(criteria) else "passed"
+    return name, str(one.n), accuracy, percent(one.flips), percent(one.unread), verdict
+
+
+def _more(one: Certificate) -> str:
+    """The figures that explain the others; docs/cli.md says what they are."""
+    error, temperature = (_number(value) for value in (one.calibration_error, one.temperature))
+    return (
+        f"kappa {one.kappa:.2f}, first slot {percent(one.first_slot)}, "
+        f"picks longer {percent(one.picks_longer)} (is better {percent(one.longer_is_better)}), "
+        f"ECE {error}, T {temperature}"
+    )
+
+
+def _show_faults(console: Console, faults: Mapping[str, Sequence[str]]) -> None:
+    failed = {name: said for name, said in faults.items() if said}
+    for name, said in failed.items():
+        console.print(f"{name}: {'; '.join(said)}", highlight=False, soft_wrap=True)
     if failed:
-        console.print(
-            "It may measure with these principles, not label. A stronger judge, a clearer "
-            "principle, labels by construction, or a judge trained for it (train.objective: "
-            "judge) is what helps.",
-            style="dim",
-        )
+        console.print(f"It may measure, but not label, with: {', '.join(failed)}.", highlight=False)
+        console.print(ADVICE, style="dim", highlight=False)
+
+
+def show_judges(
+    console: Console, judges: Sequence[Judge], standings: Mapping[str, Sequence[Standing]]
+) -> None:
+    """Every judge with its certificates below it."""
+    for judge in judges:
+        name = f"{asked_as(judge)} {judge.id[:12]}"
+        console.print(plain(f"{name}  weights: {weights_of(judge)}"), style="bold", soft_wrap=True)
+        rows = [_standing(one) for one in standings.get(judge.id, ())]
+        if not rows:
+            console.print("  no certificate", style="dim")
+            continue
+        columns = ["principle", "measured on", "accuracy", "pairs", ""]
+        show_lines(console, columns, rows, indent=2)
+
+
+def _standing(one: Standing) -> Sequence[str]:
+    found = one.certificate
+    verdict = "passed" if one.passed else "not passed"
+    text, gold = start(one.principle, 32), start(one.gold, 14)
+    return text, gold, percent(found.accuracy), str(found.n), verdict
+
+
+def as_json(
+    judges: Sequence[Judge], standings: Mapping[str, Sequence[Standing]]
+) -> list[dict[str, Any]]:
+    """The same for scripts: a row a certificate, and one for a judge that has none."""
+    none: Sequence[Standing | None] = [None]
+    return [
+        {"judge": judge.id, "kind": asked_as(judge), "weights": judge.weights, **_plainly(one)}
+        for judge in judges
+        for one in standings.get(judge.id, none)
+    ]
+
+
+def _plainly(one: Standing | None) -> dict[str, Any]:
+    if one is None:
+        return {}
+    told = {"principle": one.principle, "gold": one.gold, "passed": one.passed}
+    return told | one.certificate.model_dump()
 
 
 def show_trained(console: Console, report: Mapping[str, Any]) -> None:
     """What a judge round's certification found, and what to do with the judge."""
     rows = [
-        (one["principle"], _start(one["text"]), who, *_told(one[who]))
+        (one["principle"], start(one["text"], 24), who, *_told(one[who]))
         for one in report["principles"]
         for who in ("base", "judge")
     ]
@@ -81,53 +154,6 @@ def _faults(report: Mapping[str, Any]) -> Iterator[str]:
         for gold, held in one["judge"].items():
             if held["faults"]:
                 yield f"{one['principle']}, {gold}: {'; '.join(held['faults'])}"
-
-
-def _start(text: str, characters: int = 24) -> str:
-    """How a principle's text begins, short enough for a column."""
-    return text if len(text) <= characters else f"{text[:characters]}…"
-
-
-def show_cost(console: Console, plan: Plan) -> None:
-    """What a preview would spend."""
-    time = f", about {plan.seconds:.0f} s" if plan.seconds is not None else ""
-    console.print(f"{plan.calls} calls to the judge are missing for this{time}.")
-
-
-def show_preview(console: Console, preview: Preview, shown: int) -> None:
-    """What an edit would change, and some of the pairs in full."""
-    kind = "exact" if preview.exact else "judged on a sample"
-    console.print(f"{preview.comparisons} stored comparisons, {kind}")
-    effects = [(name, count) for name, count in preview.effects.items()]
-    console.print(table(["pairs", ""], effects))
-    if preview.affected is not None and not preview.exact:
-        console.print(f"share of pairs that change: {str(preview.affected).strip()}")
-    for name, counts in preview.by_principle.items():
-        told = ", ".join(f"{effect} {count}" for effect, count in counts.items())
-        console.print(f"[bold]{name}[/bold], reworded: {told}")
-    for one in preview.changed[:shown]:
-        _show_changed(console, one)
-    if len(preview.changed) > shown:
-        console.print(f"{len(preview.changed) - shown} more (--show)", style="dim")
-
-
-def _show_changed(console: Console, one: Changed) -> None:
-    comparison = one.compared.comparison
-    console.print(f"\n[bold]{one.effect}[/bold]: {one.before.state} -> {one.after.state}")
-    request = comparison.conversation[-1].content
-    console.print(request, markup=False, highlight=False, style="italic")
-    grid = table(["first", "second"], [])
-    grid.padding = (0, 2, 0, 0)
-    grid.add_row(_plain(comparison.first), _plain(comparison.second))
-    console.print(grid)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.0%}"
 
 
 def _number(value: float | None) -> str:

@@ -10,7 +10,6 @@ from typing import Generic, NamedTuple, TypeVar
 from rich.columns import Columns
 from rich.console import Console
 from rich.panel import Panel
-from rich.text import Text
 from sqlite_utils import Database
 
 from judges.constitution import Principle
@@ -19,6 +18,7 @@ from judges.records import Comparison
 from judges.template import request_text
 from pipelines import labelling, ranking
 from pipelines.store.judgements import Origin
+from service.tables import plain
 from teachers.records import Message
 
 KEYS = "a  b  t(ie)  n (both bad)  s(kip)  o (add a note)  q(uit)"
@@ -33,8 +33,6 @@ _OTHERS: dict[str, Choice] = {"t": "tie", "n": "both_bad", "s": "skip"}
 _QUIT = "q"
 # Narrower than this, answers stand one below the other.
 _SIDE_BY_SIDE_COLUMNS = 110
-# Answers come from models: what moves a cursor or recolours a terminal is no text.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 Meaning = TypeVar("Meaning")
 
@@ -105,15 +103,15 @@ class Session(NamedTuple):
         self, conversation: Sequence[Message], answers: Mapping[str, str], place: str
     ) -> None:
         self.console.rule(place)
-        self.console.print(Panel(_text(request_text(conversation)), title="request"))
+        self.console.print(Panel(plain(request_text(conversation)), title="request"))
         wide = len(answers) == 2 and self.console.width >= _SIDE_BY_SIDE_COLUMNS
         width = self.console.width // 2 - 1 if wide else None
         panels = [
-            Panel(_text(text), title=name.upper(), width=width) for name, text in answers.items()
+            Panel(plain(text), title=name.upper(), width=width) for name, text in answers.items()
         ]
         for shown in [Columns(panels)] if wide else panels:
             self.console.print(shown)
-        self.console.print(_text(self.principle.text if self.principle else OVERALL), style="bold")
+        self.console.print(plain(self.principle.text if self.principle else OVERALL), style="bold")
 
     def _ask(self, keys: str, understand: Callable[[str], Meaning | None]) -> Said[Meaning] | None:
         """Read lines until one is understood; None once it is time to stop."""
@@ -147,7 +145,3 @@ def _groups(answers: Mapping[str, str], line: str) -> list[list[str]] | None:
     if sorted(name for group in names for name in group) != sorted(answers):
         return None
     return [[answers[name] for name in group] for group in names]
-
-
-def _text(text: str) -> Text:
-    return Text(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))

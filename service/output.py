@@ -1,4 +1,4 @@
-"""What every command shares: where home is, and how things are printed."""
+"""What every command shares: where home is, who asks, and how things are printed."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,17 @@ def home() -> "Home":
     from pipelines.home import Home
 
     return Home.find()
+
+
+def user() -> str:
+    """The user's name; a container may run as somebody who has only a number."""
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def console(stderr: bool = False) -> "Console":

@@ -1,30 +1,41 @@
-"""What a recipe will do, in a few lines."""
+"""What a recipe will do, in a few lines; or why it cannot do it."""
 
+from collections.abc import Iterator, Sequence
+
+from judges.constitution import Constitution
 from pipelines.recipe import Place, Recipe
-from service.commands.constitution import resolve
+from service import costs
+from service.home import resolve, stored
+from teachers.errors import ConfigError
 
 
 def facts_of(recipe: Recipe) -> dict[str, str]:
     """The answers to what one asks of a recipe before it is run, in the order to tell them.
 
     Raises:
-        ConfigError: its constitutions are not there, or lack a principle that it names.
+        ConfigError: its constitutions are not there, or lack a principle that it names; or it
+            could only stop half-way, and why.
     """
-    supply, train = recipe.supply, recipe.train
-    asked = sum(source.train for source in supply.sources)
-    held_out = sum(source.held_out for source in supply.sources)
-    base = recipe.student.weights
+    names = (recipe.constitution, *recipe.lessons.constitutions) if recipe.constitution else ()
+    constitutions = [resolve(name) for name in names]
+    described = [_constitution(one, recipe.principles) for one in constitutions]
+    if faults := [*_of_the_supply(recipe), *_of_the_models(recipe)]:
+        said = "".join(f"\n  {fault}" for fault in faults)
+        raise ConfigError(f"The recipe {recipe.name} cannot run:{said}")
+    train, base = recipe.train, recipe.student.weights
+    prompts, calls = costs.prompts(recipe), costs.calls(recipe, constitutions)
     facts = {
         "trains": f"a judge from {base}" if train.objective == "judge" else base,
         "objective": ", ".join((train.objective, *train.losses)),
-        "tasks": ", ".join(supply.tasks),
+        "tasks": ", ".join(recipe.supply.tasks),
         "teacher": _place(recipe.teacher, base),
-        "calls": f"up to {asked}, {_answers(recipe)} each",
-        "held out": f"up to {held_out} prompts",
+        "prompts": f"up to {prompts.train}, {_answers(recipe)} each",
+        "held out": f"up to {prompts.held_out} prompts",
+        "calls": f"up to {calls.teacher} to the teacher, {calls.judge} to judges, "
+        f"{calls.gate} for the gate's answers",
     }
-    if recipe.constitution is not None:
-        names = (recipe.constitution, *recipe.lessons.constitutions)
-        facts["constitution"] = "; ".join(_constitution(name, recipe.principles) for name in names)
+    if described:
+        facts["constitution"] = "; ".join(described)
     if recipe.judge is not None:
         judges = (f"{_place(one, base)} ({one.kind})" for one in recipe.judges)
         facts["panel" if recipe.panel else "judge"] = "; ".join(judges)
@@ -33,6 +44,65 @@ def facts_of(recipe: Recipe) -> dict[str, str]:
     if recipe.pairs.revisions:
         facts["revisions"] = f"up to {recipe.pairs.revisions} of each plain answer"
     return facts
+
+
+def _of_the_supply(recipe: Recipe) -> Iterator[str]:
+    """What prompts are missing, and what too few of them come to."""
+    for file in recipe.supply.files:
+        if not file.path.is_file():
+            yield (
+                f"supply.files[].path: {file.path} is not there (a relative path counts from the "
+                "recipe's folder)"
+            )
+    if not costs.prompts(recipe).train:
+        yield "supply: no source gives a prompt to train on; raise train of one"
+        return
+    if recipe.train.objective == "judge":
+        return
+    wants_pairs = recipe.train.wants_pairs
+    held_out = (costs.open_prompts if wants_pairs else costs.prompts)(recipe).held_out
+    if held_out < (least := recipe.gate.min_items):
+        kind = "open prompts (verifier: none)" if wants_pairs else "prompts"
+        yield (
+            f"gate.min_items: {least} are asked for, and at most {held_out} {kind} are held out; "
+            "raise held_out of the supply's sources, or lower this"
+        )
+    place = "pairs" if wants_pairs else "build"
+    least = recipe.pairs.minimum if wants_pairs else recipe.build.minimum
+    if (most := costs.rows(recipe)) < least:
+        yield (
+            f"{place}.minimum: {least} are asked for, and at most {most} can come out; raise "
+            f"train of the supply's sources, teacher.sampling.n or {place}.per_prompt, or lower "
+            "this"
+        )
+
+
+def _of_the_models(recipe: Recipe) -> Iterator[str]:
+    """Checkpoints that are not there."""
+    from pipelines.source import CHECKPOINT
+    from pipelines.store import checkpoints
+
+    named = {
+        "student.weights": recipe.student.weights,
+        "teacher.weights": recipe.teacher.weights,
+        "pairs.anchor": recipe.pairs.anchor,
+        "judge.weights": recipe.judge.weights if recipe.judge else None,
+    }
+    every = [*named.items(), *(("panel[].weights", one.weights) for one in recipe.panel)]
+    with stored() as db:
+        for place, weights in every:
+            if weights is None or not weights.startswith(CHECKPOINT):
+                continue
+            name = weights.removeprefix(CHECKPOINT)
+            try:
+                found = checkpoints.checkpoint(db, name) if db else None
+            except ConfigError:
+                found = None
+            if found is None:
+                yield (
+                    f"{place}: no checkpoint is called {name!r}; the round that makes it has to "
+                    "come first (preceptor status shows rounds and judges)"
+                )
 
 
 def _answers(recipe: Recipe) -> str:
@@ -48,9 +118,8 @@ def _place(place: Place, base: str) -> str:
     return f"{place.model} at {place.url}" if place.url else place.weights or base
 
 
-def _constitution(name: str, principles: tuple[str, ...]) -> str:
+def _constitution(found: Constitution, principles: Sequence[str]) -> str:
     """A constitution's name and version, and the principles that it is asked for."""
-    found = resolve(name)
-    chosen = [found.principle(one).id for one in principles or ()]
+    chosen = [found.principle(one).id for one in principles]
     what = ", ".join(chosen) or f"all {len(found.principles)} principles"
     return f"{found.name} {found.id[:12]} ({what})"

@@ -1,17 +1,27 @@
 """How rows and reports look in a terminal."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from statistics import median
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.store.lookup import Found
 from pipelines.store.query import Rows
 
 CELL_CHARACTERS = 80
+# What moves a cursor or recolours a terminal is no text.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def plain(text: str) -> Text:
+    """What a model or a file says, as it stands there: brackets are no markup."""
+    return Text(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def as_json(rows: Rows) -> str:
@@ -23,10 +33,42 @@ def as_json(rows: Rows) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> Table:
     """A plain table; long cells are cut, with a mark."""
-    made = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False)
+    made = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        made.add_column(plain(column))
     for row in rows:
         made.add_row(*(_cell(value) for value in row))
     return made
+
+
+def start(text: str, characters: int) -> str:
+    """How a text begins, short enough for a column."""
+    text = " ".join(text.split())
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"
+
+
+def percent(share: float | None) -> str:
+    """A share for a column; a dash where there is none."""
+    return "-" if share is None else f"{share:.0%}"
+
+
+def show_lines(
+    console: Console,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    remarks: Sequence[str] = (),
+    *,
+    indent: int = 0,
+) -> None:
+    """Rows as lines of equal columns that are never wrapped, each with its remark below it."""
+    every = [columns, *rows]
+    widths = [max(map(len, column)) for column in zip(*every, strict=True)]
+    for row, remark in zip_longest(every, ["", *remarks], fillvalue=""):
+        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        style = "bold" if row is columns else ""
+        console.print(plain(" " * indent + cells.rstrip()), style=style, soft_wrap=True)
+        if remark:
+            console.print(plain(" " * (indent + 2) + remark), style="dim", soft_wrap=True)
 
 
 def show_rows(console: Console, rows: Rows) -> None:
@@ -41,7 +83,7 @@ def show_found(console: Console, found: Found) -> None:
     console.print(f"[bold]{found.table}[/bold]")
     for name, value in found.row.items():
         console.print(f"  {name}: ", end="")
-        console.print(str(value), markup=False, highlight=False)
+        console.print(plain(str(value)))
     for heading, rows in found.related.items():
         console.print(table(rows.columns, rows.rows, heading))
 
@@ -91,7 +133,6 @@ def _share(share: Sequence[float]) -> str:
     return f"{hits / n:6.1%}  [{low:.1%}, {high:.1%}]"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any) -> Text:
     text = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-    text = text.replace("\n", " ").replace("[", "\\[")
-    return text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"
+    return plain(start(text, CELL_CHARACTERS))

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 WORD = "the"
-CASES = 20
+CASES = 32
 
 
 def principle(id: str, text: str, word: str = WORD, **more: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from judges.aggregate import MOST_SURE, Preference, prefer
 from judges.constitution import Principle
 from judges.records import ComparisonState, Judgement
 
+UNDECIDED = Preference(state="undecided")
 UNSPOKEN: tuple[ComparisonState, ...] = ("abstain", "unparsed", "refused", "error")
 
 
@@ -71,21 +72,40 @@ def test_a_tie_and_a_flip_pull_nowhere_but_count() -> None:
 
 @pytest.mark.parametrize("state", UNSPOKEN)
 def test_what_says_nothing_does_not_count(state: ComparisonState) -> None:
-    assert preferred((A, said(0.9)), (B, said(None, state))) == preferred((A, said(0.9)))
-    assert preferred((A, said(None, state))) == Preference(state="undecided")
+    assert preferred((B, said(0.9)), (A, said(None, state))) == preferred((B, said(0.9)))
+    assert preferred((A, said(None, state))) == UNDECIDED
+
+
+@pytest.mark.parametrize("nothing", [None, *(Judgement(state=state) for state in UNSPOKEN)])
+def test_with_more_than_half_of_the_weight_unread_nothing_is_decided(
+    nothing: Judgement | None,
+) -> None:
+    # B weighs three times as much as A: what is left may not speak for all.
+    assert preferred((A, said(0.9)), (B, nothing)) == UNDECIDED
+    # Half is enough.
+    other = principle("d")
+    assert preferred((A, said(0.9)), (other, nothing)) == preferred((A, said(0.9)))
+    # What has no weight is not missed.
+    assert preferred((A, said(0.9)), (C, nothing)) == preferred((A, said(0.9)))
+
+
+@pytest.mark.parametrize("nothing", [None, *(Judgement(state=state) for state in UNSPOKEN)])
+def test_without_a_word_on_a_veto_nothing_is_decided(nothing: Judgement | None) -> None:
+    for weight in (0.0, 0.1):
+        veto = principle("v", weight, veto=True)
+        assert preferred((B, said(0.9)), (veto, nothing)) == UNDECIDED
 
 
 def test_without_a_judgement_there_is_no_preference() -> None:
-    assert preferred((A, None)) == Preference(state="undecided")
-    assert preferred() == Preference(state="undecided")
+    assert preferred((A, None)) == UNDECIDED
+    assert preferred() == UNDECIDED
     assert preferred().margin == 0.0
-    assert preferred((A, said(0.9)), (B, None)) == preferred((A, said(0.9)))
     # Nor does one count that is not in scope.
     assert prefer([A], {"a": said(0.9), "b": said(0.1)}) == preferred((A, said(0.9)))
 
 
 def test_no_weight_decides_nothing() -> None:
-    assert preferred((C, said(0.9))) == Preference(state="undecided")
+    assert preferred((C, said(0.9))) == UNDECIDED
     assert preferred((A, said(0.4)), (C, said(0.9))) == preferred((A, said(0.4)))
 
 
@@ -104,11 +124,22 @@ def test_nobody_is_surer_than_sure() -> None:
     assert preferred((A, said(1.0)), *three).state == "second"
 
 
-def test_a_veto_decides_alone() -> None:
-    found = preferred((A, said(0.99)), (principle("v", 0.1, veto=True), said(0.3)))
-    assert (found.state, found.vetoed_by) == ("second", "v")
-    assert found.p == pytest.approx(0.3)
-    assert [one.principle for one in found.decisions] == ["v"]
+@pytest.mark.parametrize(("p", "state"), [(0.1, "second"), (0.03, "second"), (0.9, "first")])
+def test_a_clear_veto_decides_alone(p: float, state: str) -> None:
+    for other in (said(0.99), said(0.01)):
+        found = preferred((A, other), (principle("v", 0.1, veto=True), said(p)))
+        assert (found.state, found.vetoed_by) == (state, "v")
+        assert found.p == pytest.approx(p)
+        assert [one.principle for one in found.decisions] == ["v"]
+
+
+@pytest.mark.parametrize("p", [0.11, 0.3, 0.6, 0.89])
+def test_a_veto_that_is_not_clear_counts_by_its_weight(p: float) -> None:
+    """Where a veto principle is not touched, a judge names an answer all the same."""
+    found = preferred((B, said(0.8)), (principle("v", veto=True), said(p)))
+    assert (found.state, found.vetoed_by) == ("first", None)
+    pull = (3 * log_odds(0.8) + log_odds(p)) / 4
+    assert found.p == pytest.approx(1 / (1 + math.exp(-pull)))
 
 
 def test_a_veto_that_sees_no_difference_leaves_it_to_the_others() -> None:
@@ -122,8 +153,10 @@ def test_a_veto_that_sees_no_difference_leaves_it_to_the_others() -> None:
 def test_vetoes_that_agree_are_averaged_and_those_that_do_not_decide_nothing() -> None:
     one, other = principle("v", 0.0, veto=True), principle("w", 0.0, veto=True)
     # Without any weight they count alike.
-    both = preferred((one, said(0.9)), (other, said(0.6)), (A, said(0.1)))
-    assert both.p == pytest.approx(1 / (1 + math.exp(-(log_odds(0.9) + log_odds(0.6)) / 2)))
+    both = preferred((one, said(0.9)), (other, said(0.96)), (A, said(0.1)))
+    assert both.p == pytest.approx(1 / (1 + math.exp(-(log_odds(0.9) + log_odds(0.96)) / 2)))
     assert (both.state, both.vetoed_by) == ("first", "v")
-    against = preferred((one, said(0.9)), (other, said(0.4)), (A, said(0.9)))
-    assert against == Preference(state="undecided")
+    against = preferred((one, said(0.9)), (other, said(0.1)), (A, said(0.9)))
+    assert against == UNDECIDED
+    # One that is not clear contradicts nobody.
+    assert preferred((one, said(0.9)), (other, said(0.4))).vetoed_by == "v"

@@ -10,8 +10,8 @@ import pytest
 
 from judges.certify import Certificate, Criteria, Outcome, certificate
 from judges.constitution import Case, Principle
-from judges.records import ComparisonState, Judgement
-from pipelines.certification import case_pair, measure, require
+from judges.records import Comparison, ComparisonState, Judgement
+from pipelines.certification import CONSTRUCTED, case_pair, measure, require
 from pipelines.gold import Known, known, read_gold
 from pipelines.store import judgements
 from pipelines.store.connection import transaction
@@ -57,6 +57,19 @@ def test_the_figures_are_those_of_a_calculation_by_hand() -> None:
     assert found.first_slot is None
 
 
+def test_whatever_cannot_be_read_is_counted() -> None:
+    states: list[ComparisonState] = ["unparsed", "refused", "abstain", "error"]
+    assert certificate([outcome(state) for state in states]).unread == 1.0
+    decided: list[ComparisonState] = ["win", "loss", "tie", "flip"]
+    assert certificate([outcome(state, 0.6) for state in decided]).unread == 0.0
+
+
+def test_each_tenth_of_confidence_is_held_against_its_own_share() -> None:
+    """0.7 twice, right twice; 0.95 twice, right once: (|1.4 - 2| + |1.9 - 1|) / 4."""
+    outcomes = [*[outcome("win", 0.7)] * 2, outcome("win", 0.95), outcome("loss", 0.05)]
+    assert certificate(outcomes).calibration_error == pytest.approx((0.6 + 0.9) / 4)
+
+
 def test_the_temperature_is_the_likeliest_one() -> None:
     """At p = 0.9 throughout and 75 % right, log-odds ln 9 should have been ln 3: T = 2."""
     sure = [*[outcome("win", 0.9)] * 3, outcome("loss", 0.1)]
@@ -94,6 +107,28 @@ def test_nothing_can_be_measured_on_nothing() -> None:
 def test_criteria(right: int, wrong: int, flips: int, faults: list[str]) -> None:
     outcomes = [outcome("win")] * right + [outcome("loss")] * wrong + [outcome("flip")] * flips
     assert certificate(outcomes).faults(Criteria()) == faults
+
+
+def test_a_few_cases_certify_nothing() -> None:
+    assert certificate([outcome("win")] * 9).faults(Criteria()) == ["9 pairs are fewer than 10"]
+    assert certificate([outcome("win")] * 10).faults(Criteria()) == []
+    assert certificate([outcome("win")] * 4).faults(Criteria(min_cases=4)) == []
+
+
+def test_the_interval_has_to_lie_above_its_bar() -> None:
+    found = certificate([outcome("win")] * 20)
+    assert found.model_copy(update={"low": 0.501}).faults(Criteria()) == []
+    assert found.model_copy(update={"low": 0.5}).faults(Criteria()) == [
+        "its interval begins at 50%, not above 50%"
+    ]
+
+
+def test_a_judge_whose_replies_cannot_be_read_is_told_so() -> None:
+    read = [outcome("win")] * 79
+    enough = certificate([*read, *[outcome("refused")] * 20, outcome("loss")])
+    assert enough.faults(Criteria()) == []
+    lost = certificate([*read, *[outcome("refused")] * 21])
+    assert lost.faults(Criteria()) == ["21% of its replies could not be read"]
 
 
 # --- A judge's habits ---------------------------------------------------------------------------
@@ -165,7 +200,7 @@ def test_who_has_not_passed_is_refused_with_figures_and_advice(tmp_path: Path) -
         assert set(asyncio.run(run(good))) == {"short"}
         with pytest.raises(Uncertified, match="may not label with 1 of 2 principles") as refused:
             asyncio.run(run(good, bad))
-    assert "odd: accuracy 0.0%" in refused.value.message
+    assert "\n  odd, cases: accuracy 0.0%" in refused.value.message
     assert "its interval begins at 0%" in refused.value.message
     assert "train.objective: judge" in refused.value.hint
 
@@ -190,25 +225,60 @@ def turned(cases: tuple[Case, ...]) -> tuple[Case, ...]:
 
 
 def test_what_trained_a_judge_does_not_certify_it(tmp_path: Path) -> None:
+    """Nor what trained the judge that it was trained on from; a swapped case is the same case."""
     pairs = [case_pair(one) for one in balanced(12)]
-    trained = [pair.compared.comparison.id for pair in pairs[:5]]
+    first, second, *rest = (pair.compared.comparison for pair in pairs)
+    with running(tmp_path, "--judge", "keyword:good") as server:
+        bench = Bench.at(tmp_path, server.url)
+        weights = bench.seat.judge.weights
+
+        async def run(*lessons: tuple[str, str, list[Comparison]]) -> Certificate:
+            async with bench.open() as workbench:
+                with transaction(workbench.db) as db:
+                    for judge, base, seen in lessons:
+                        judgements.add_seen(db, judge, base, seen)
+                return await measure(workbench, bench.seat, PRINCIPLE, pairs, "cases")
+
+        parent, other = ("parent", "base", [first]), ("another model", "base", rest)
+        assert asyncio.run(run(parent, other, (weights, "parent", [second.swap()]))).n == 10
+        assert len(server.events("arrived")) == 20
+        with pytest.raises(ConfigError, match="nothing to measure") as nothing:
+            asyncio.run(run((weights, "base", rest)))
+        assert "mark half of its cases sealed" in nothing.value.hint
+
+
+def test_a_first_look_is_no_certificate(tmp_path: Path) -> None:
+    pairs = [case_pair(one) for one in balanced(20)]
     with running(tmp_path, "--judge", "keyword:good") as server:
         bench = Bench.at(tmp_path, server.url)
 
-        async def run(seen: list[str]) -> Certificate:
+        async def run(store: bool) -> tuple[int, int]:
             async with bench.open() as workbench:
-                with transaction(workbench.db) as db:
-                    judgements.add_comparisons(db, [pair.compared for pair in pairs])
-                    judgements.add_seen(db, bench.seat.judge.weights, seen)
-                    judgements.add_seen(db, "another model", [pairs[7].compared.comparison.id])
-                return await measure(workbench, bench.seat, PRINCIPLE, pairs, "cases")
+                some = pairs[:6]
+                found = await measure(workbench, bench.seat, PRINCIPLE, some, "cases", store=store)
+                rows = workbench.db.execute("select count(*) from certificates").fetchone()
+                return found.n, rows[0]
 
-        assert asyncio.run(run(trained)).n == 7
-        assert len(server.events("arrived")) == 14
-        rest = [pair.compared.comparison.id for pair in pairs]
-        with pytest.raises(ConfigError, match="nothing to measure") as nothing:
-            asyncio.run(run(rest))
-        assert "mark half of them sealed" in nothing.value.hint
+        assert asyncio.run(run(store=False)) == (6, 0)
+        assert asyncio.run(run(store=True)) == (6, 1)
+
+
+def test_constructed_pairs_that_were_held_against_a_judge_have_to_be_passed(tmp_path: Path) -> None:
+    good = PRINCIPLE.model_copy(update={"cases": balanced(20)})
+    constructed = [case_pair(one) for one in turned(balanced(16))]
+    with running(tmp_path, "--judge", "keyword:good") as server:
+        bench = Bench.at(tmp_path, server.url)
+
+        async def run() -> None:
+            async with bench.open() as workbench:
+                await require(workbench, bench.seat, [good], Criteria())
+                await measure(workbench, bench.seat, good, constructed, CONSTRUCTED)
+                with pytest.raises(Uncertified, match="may not label with 1 of 1") as refused:
+                    await require(workbench, bench.seat, [good], Criteria())
+                assert "\n  short, constructed: accuracy 0.0%" in refused.value.message
+                assert "short, cases" not in refused.value.message
+
+        asyncio.run(run())
 
 
 def test_a_principle_without_cases_cannot_be_measured(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_recipe_check(cli: Cli) -> None:
     Path("bad.yaml").write_text("name: x\nsuply: {}\n")
     told = cli.refused("recipe", "check", "bad.yaml")
     assert "suply: unknown; did you mean 'supply'?" in told
-    assert "supply: Field required" in told
+    assert "supply: is missing" in told
     assert "No such file" in cli.refused("run", "none.yaml")
 
 
@@ -69,6 +69,20 @@ def test_query(filled: Cli) -> None:
     ]
     assert "no such column: quetsion" in filled.refused("query", "select quetsion from prompts")
     assert "SELECT" in filled.refused("query", "delete from prompts")
+
+
+def test_what_a_store_holds_is_shown_as_it_is(filled: Cli) -> None:
+    said = "\\[x^2\\] [/x] \x1b[2J"
+    with closing(connect(filled.home / "store.db")) as opened, transaction(opened) as db:
+        db.execute("update prompts set question = ?", (said,))
+    for words in (
+        ["rows", "prompts"],
+        ["show", PROMPTS[0].id],
+        ["query", 'select question "[/x]" from prompts'],
+    ):
+        shown = filled(*words).out
+        assert "\\[x^2\\] [/x]" in shown
+        assert "\x1b" not in shown
 
 
 def test_rows_and_show(filled: Cli) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from judges.compare import compare_call, judgement_id, rationale_call, read, settle
 from judges.judge import comparing
-from judges.records import ComparisonState, Reading, ReadingState
+from judges.records import ComparisonState, Judgement, Reading, ReadingState
 from tests.judged import PRINCIPLE, comparison, reading, reply
 
 JUDGE = comparing("w")
@@ -21,6 +21,26 @@ def test_each_order_shows_the_other_answer_as_a() -> None:
     assert compare_call(JUDGE, pair.swap(), PRINCIPLE, "forward").messages[0].content == backward
 
 
+def test_a_comparison_and_its_swap_have_one_name() -> None:
+    pair = comparison("first text", "second text")
+    assert pair.id != pair.swap().id
+    assert pair.unordered == pair.swap().unordered
+    assert pair.unordered != comparison("first text", "another text").unordered
+
+
+@pytest.mark.parametrize(
+    ("said", "swapped"),
+    [
+        (Judgement(state="win", p=0.75), Judgement(state="loss", p=0.25)),
+        (Judgement(state="tie", p=0.5), Judgement(state="tie", p=0.5)),
+        (Judgement(state="error"), Judgement(state="error")),
+    ],
+)
+def test_a_judgement_can_be_turned(said: Judgement, swapped: Judgement) -> None:
+    assert said.turned == swapped
+    assert swapped.turned == said
+
+
 def test_a_verdict_is_one_greedy_token_held_to_the_letters() -> None:
     call = compare_call(JUDGE, comparison(), PRINCIPLE, "forward")
     assert (call.sampling.temperature, call.sampling.max_tokens) == (0.0, 1)
@@ -33,6 +53,7 @@ def test_a_rationale_comes_before_the_verdict() -> None:
     asked = rationale_call(judge, comparison(), PRINCIPLE, "forward")
     call = compare_call(judge, comparison(), PRINCIPLE, "forward", "A keeps the rule.")
     assert asked.output is None
+    assert asked.sampling.max_tokens == judge.rationale_tokens == 256
     assert call.messages[0] == asked.messages[0]
     assert [turn.role for turn in call.messages] == ["user", "assistant", "user"]
     assert call.messages[1].content == "A keeps the rule."

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from judges.constitution import Case, Constitution, Principle, Scope
+from judges.constitution import Case, Constitution, Principle, Scope, in_scope
 from judges.constitution_diff import Change, diff
 from judges.constitution_lint import lint
 from teachers.errors import ConfigError
@@ -107,6 +107,14 @@ def test_principles_have_ids_of_their_own() -> None:
     twins = (principle(), principle(text="The answer is brief."))
     assert "called 'short'" in refusal(lambda: Constitution(name="mine", principles=twins))
     assert "principles" in refusal(lambda: Constitution(name="mine", principles=()))
+
+
+def test_principles_are_in_scope_by_question_and_tags() -> None:
+    law = Principle(id="law", text="It is lawful.", scope=Scope(tags=("law",)))
+    proof = Principle(id="proof", text="It is proved.", scope=Scope(matching="proof"))
+    every = Principle(id="every", text="It is good.")
+    assert in_scope([law, proof, every], "A proof, please.") == [proof, every]
+    assert in_scope([law, proof, every], "A sum, please.", ["law"]) == [law, every]
 
 
 def test_a_scope_says_which_prompts_it_covers() -> None:

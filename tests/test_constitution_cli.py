@@ -30,13 +30,15 @@ def test_lint(cli: Cli, file: Path) -> None:
     said = cli("constitution", "lint", "mine.yaml")
     assert said.code == 0
     assert "weak: short: has no cases" in said.out
-    assert "mine: 1 principles, 0 cases, 1 weak points" in said.out
+    assert "mine: 1 principle, 0 cases, 1 weak point\n" in said.out
     (weakness,) = cli("constitution", "lint", "mine.yaml", "--json").json["weaknesses"]
     assert weakness["principle"] == "short"
     file.write_text(SMALL.replace("text", "txt"))
     told = cli.refused("constitution", "lint", "mine.yaml")
     assert "mine.yaml, line 4: principle 'short': unknown key 'txt', did you mean 'text'?" in told
     assert "There is no constitution 'none'" in cli.refused("constitution", "lint", "none")
+    near = cli.refused("constitution", "lint", "concise-asistant")
+    assert "Did you mean 'concise-assistant'?" in near
 
 
 def test_what_is_shipped_is_shown_by_name(cli: Cli) -> None:
@@ -57,6 +59,10 @@ def test_commit_log_and_diff(cli: Cli, file: Path) -> None:
     file.write_text(LONG)
     said = cli("constitution", "commit", "mine.yaml", "-m", "[red]", "--author", "Ada")
     assert "mine committed as" in said.out
+    assert "1 weak point: preceptor constitution lint mine.yaml\n" in said.out
+    assert "There are: careful-reasoner, concise-assistant, helpful-honest-harmless, mine." in (
+        cli.refused("constitution", "show", "")
+    )
     logged = cli("constitution", "log", "mine")
     assert "[red]" in logged.out
     assert "Ada" in logged.out
@@ -68,7 +74,8 @@ def test_commit_log_and_diff(cli: Cli, file: Path) -> None:
     (change,) = cli("constitution", "diff", first["id"][:12], "mine", "--json").json
     assert (change["kind"], change["principle"]) == ("reworded", "short")
     assert "no difference" in cli("constitution", "diff", "mine", "mine.yaml").out
-    assert cli("constitution", "commit", "mine.yaml").code == 2, "a reason is wanted"
+    for words in ([], ["-m", ""], ["-m", " "]):
+        assert cli("constitution", "commit", "mine.yaml", *words).code == 2, "a reason is wanted"
 
 
 def test_a_broken_file_leaves_the_committed_version_in_force(cli: Cli, file: Path) -> None:
@@ -93,7 +100,7 @@ def test_import(cli: Cli) -> None:
     theirs = [{"critic": "Is it rude?", "revision": "Rewrite the response to be polite."}]
     Path("theirs.json").write_text(json.dumps({"constitutions": theirs, "system_chat": []}))
     said = cli("constitution", "import", "theirs.json")
-    assert "has no cases" in said.err
+    assert "1 weak point: preceptor constitution lint FILE" in said.err
     assert yaml.safe_load(said.out)["principles"] == [
         {
             "id": "principle-1",

@@ -79,8 +79,13 @@ def test_a_version_is_found_by_the_beginning_of_its_id(db: Database, store: Path
     assert constitutions.version(db, FIRST.id) == FIRST
     assert constitutions.version(db, FIRST.id[:10]) == FIRST
     assert constitutions.version(db, "nobody") is None
+    assert constitutions.version(db, "") is None, "every id begins with nothing"
+    for number in range(17):  # two of these begin with the same digit
+        commit(db, saying(f"Text {number}."))
+    digits = [row[0][0] for row in db.execute("select id from constitutions")]
+    twice = next(digit for digit in digits if digits.count(digit) > 1)
     with pytest.raises(ConfigError, match="More than one"):
-        constitutions.version(db, "")
+        constitutions.version(db, twice)
     found = find(store, FIRST.id[:10])
     assert (found.table, found.row["name"]) == ("constitutions", "mine")
     assert len(found.related["commits"].rows) == 1

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from judges.constitution import Principle, Scope
+from judges.constitution import Principle
 from judges.critique import ROUNDS, critique_call, drawn, revision_call
 from judges.records import Answer
 from judges.revision import cleaned, edit_share, evasive
@@ -18,7 +18,6 @@ TRUE = Principle(
     critique="What in it is not so?",
     revision="Put right what is not so.",
 )
-LAW = Principle(id="law", text="The answer names a law.", scope=Scope(tags=("law",)))
 MUTE = Principle(id="mute", text="The answer is short.", weight=0.0)
 
 
@@ -37,7 +36,7 @@ def test_the_same_answer_and_seed_draw_the_same_principle() -> None:
 
 
 def test_principles_are_drawn_as_often_as_they_weigh() -> None:
-    counts = Counter(one.id for one in first_drawn(WARM, TRUE, MUTE, LAW) if one)
+    counts = Counter(one.id for one in first_drawn(WARM, TRUE, MUTE) if one)
     assert set(counts) == {"warm", "true"}
     assert 0.70 < counts["true"] / 600 < 0.80
 
@@ -62,9 +61,11 @@ def test_a_draw_is_left_alone_by_another_principle_that_loses_it() -> None:
     )
 
 
-def test_only_principles_in_scope_are_drawn() -> None:
-    assert drawn([LAW], answer(), 0, 1) is None
-    assert drawn([LAW], answer(), 0, 1, tags=("law",)) == LAW
+def test_only_principles_that_count_are_drawn() -> None:
+    veto = MUTE.model_copy(update={"veto": True})
+    assert drawn([], answer(), 0, 1) is None
+    assert drawn([MUTE], answer(), 0, 1) is None
+    assert drawn([veto], answer(), 0, 1) == veto
 
 
 def test_the_revision_is_asked_for_after_the_critique() -> None:

@@ -9,10 +9,16 @@ import pytest
 
 from judges.records import VerificationState
 from judges.share import share
+from pipelines.gates.conditions import (
+    Condition,
+    is_preferred,
+    keeps_accuracy,
+    moves_length,
+)
 from pipelines.gates.decision import BASE, FEW_SHOT, STUDENT, decide
 from pipelines.gates.evaluation import Evaluation
 from pipelines.gates.picture import draw
-from pipelines.gates.statistics import change, even, mcnemar, median_ratio, moved
+from pipelines.gates.statistics import Change, change, even, mcnemar, median_ratio, moved
 from pipelines.recipe import Gate
 from teachers.records import Prompt
 
@@ -102,9 +108,12 @@ def test_one_item_that_moved_among_many_is_no_news() -> None:
 
 def test_medians_are_held_against_each_other() -> None:
     before = [100.0, 200.0, 300.0, 400.0, 500.0] * 20
-    found = median_ratio(before, [one / 2 for one in before])
-    assert found == (0.5, 0.5, 0.5) or found.low <= found.value == 0.5 <= found.high
-    assert found == median_ratio(before, [one / 2 for one in before])
+    # Items are drawn in pairs: what halves each of them halves every median.
+    assert median_ratio(before, [one / 2 for one in before]) == (0.5, 0.5, 0.5)
+    spread = [float(37 * place % 100) for place in range(100)]
+    found = median_ratio(before, spread)
+    assert found.low < found.value == 49.5 / 300 < found.high
+    assert found == median_ratio(before, spread)
     assert median_ratio(before, before) == (1.0, 1.0, 1.0)
     # An empty answer counts as one token.
     assert median_ratio([0.0] * 5, [3.0] * 5).value == 3.0
@@ -114,6 +123,49 @@ def test_the_sign_test() -> None:
     assert even(0, 0) == 1.0
     assert even(6, 6) == 1.0
     assert even(8, 2) == even(2, 8) == pytest.approx(2 * (1 + 10 + 45) / 2**10)
+
+
+# --- The conditions of preference rounds --------------------------------------------------------
+
+
+SHIFTED = Gate(length="shorter", alpha=0.01, max_loss=0.05)
+
+
+@pytest.mark.parametrize(
+    ("condition", "passed"),
+    [
+        (moves_length(SHIFTED, Change(0.5, 0.4, 0.6), 0.001), True),
+        # the wrong direction, however sure; no direction; not sure
+        (moves_length(SHIFTED, Change(1.5, 1.4, 1.6), 0.001), False),
+        (moves_length(SHIFTED, Change(1.0, 1.0, 1.0), 0.001), False),
+        (moves_length(SHIFTED, Change(0.5, 0.4, 0.6), 0.01), False),
+        (moves_length(Gate(length="longer"), Change(1.5, 1.4, 1.6), 0.001), True),
+        (moves_length(Gate(length="longer"), Change(0.5, 0.4, 0.6), 0.001), False),
+        (is_preferred(SHIFTED, 40, 10), True),
+        # the judge finds it worse, surely; as good; better, perhaps
+        (is_preferred(SHIFTED, 10, 40), False),
+        (is_preferred(SHIFTED, 0, 0), False),
+        (is_preferred(SHIFTED, 8, 2), False),
+        (keeps_accuracy(SHIFTED, Change(0.0, -0.04, 0.04)), True),
+        # accuracy may be lost: by the interval, not by the value
+        (keeps_accuracy(SHIFTED, Change(-0.01, -0.05, 0.03)), False),
+        (keeps_accuracy(SHIFTED, Change(-0.2, -0.3, -0.1)), False),
+    ],
+)
+def test_a_condition_is_met_or_not(condition: Condition, passed: bool) -> None:
+    assert condition.passed == passed
+
+
+def test_a_condition_says_what_was_found_and_what_was_wanted() -> None:
+    assert [
+        str(moves_length(SHIFTED, Change(1.5, 1.4, 1.6), 0.001)),
+        str(is_preferred(SHIFTED, 10, 40)),
+        str(keeps_accuracy(SHIFTED, Change(-0.2, -0.3, -0.1))),
+    ] == [
+        "length: median 1.50 of the incumbent's, needs shorter, p below 0.01",
+        "judge: 10 wins, 40 losses, needs more wins, p below 0.01",
+        "accuracy: -20.0% [-30.0%, -10.0%], needs the interval above -5%",
+    ]
 
 
 # --- The decision -------------------------------------------------------------------------------

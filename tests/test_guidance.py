@@ -3,7 +3,7 @@
 from collections import Counter
 
 from judges.constitution import Construction, Principle
-from judges.guidance import drawn, guided
+from judges.guidance import guided, guiding
 from teachers.records import Message
 
 BRIEF = Principle(
@@ -33,17 +33,17 @@ def test_a_principle_is_asked_for_in_its_own_words_unless_it_says_how() -> None:
     assert SILENT.orders is None
 
 
-def test_only_what_can_be_asked_for_and_counts_is_drawn() -> None:
+def test_only_what_can_be_asked_for_and_counts_is_guiding() -> None:
     weightless = CALM.model_copy(update={"weight": 0.0})
-    assert drawn([], "x") is None
-    assert drawn([SILENT, weightless], "x") is None
-    assert {drawn([SILENT, weightless, BRIEF], str(n)) for n in range(50)} == {BRIEF}
+    assert guiding([], "x") is None
+    assert guiding([SILENT, weightless], "x") is None
+    assert {guiding([SILENT, weightless, BRIEF], str(n)) for n in range(50)} == {BRIEF}
 
 
 def test_the_same_name_draws_the_same_principle_and_names_draw_by_weight() -> None:
     heavy = BRIEF.model_copy(update={"weight": 3.0})
-    draws = [drawn([heavy, CALM], f"prompt {n}") for n in range(2000)]
-    assert draws == [drawn([heavy, CALM], f"prompt {n}") for n in range(2000)]
+    draws = [guiding([heavy, CALM], f"prompt {n}") for n in range(2000)]
+    assert draws == [guiding([heavy, CALM], f"prompt {n}") for n in range(2000)]
     counts = Counter(one.id for one in draws if one)
     # 1500 are expected; the standard deviation is sqrt(2000 * 0.75 * 0.25) = 19.
     assert 1420 < counts["brief"] < 1580

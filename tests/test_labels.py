@@ -430,13 +430,30 @@ def test_rankings_are_typed_in(filled: Database, terminal: Terminal) -> None:
     assert sorted(label.choice == "tie" for label in stored(filled)) == [False, False, True]
 
 
-def test_statistics(filled: Database, terminal: Terminal) -> None:
+def test_who_has_no_name_labels_by_number(
+    filled: Database, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert terminal("a\n").code == 0
+    (label,) = stored(filled)
+    assert label.annotator == str(os.getuid())
+
+
+def test_statistics(filled: Database, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "nobody has labelled anything yet" in terminal("", "--stats").out
     judged(filled, [(SIX[0], 0.9, 0.1)])
     for name in ("ann", "bob"):
         labelling.record(filled, SIX[0].comparison, name, None, "first", 2.0)
+    monkeypatch.setenv("COLUMNS", "80")
     shown = terminal("", "--stats").out
     assert "ann" in shown
     assert "some-model" in shown
+    assert "The answer is brief.  overall       100% [21%, 100%] of 1  0.00" in shown
+    assert "where both prefer one: 100% [21%, 100%] of 1, kappa 0.00" in shown
+    assert max(map(len, shown.splitlines())) <= 80
     found: dict[str, Any] = json.loads(terminal("", "--stats", "--json").out)
     ann, _ = found["annotators"]
     assert (ann["name"], ann["labels"], ann["against"]["bob"]["agree"]) == ("ann", 1, 1.0)

@@ -29,23 +29,36 @@ def tried(url: str, judge: Judge, model: str = "judge") -> Footing:
     [
         ((), "logprobs", []),
         (("--judge-outside", "0.5"), "logprobs", []),
-        (("--no-logprobs",), "choice", ["logprobs: "]),
-        (("--letters-split",), "choice", ["logprobs: 'A' is not a single token"]),
-        (("--no-choice",), "json_schema", ["logprobs: ", "choice: "]),
+        (("--no-logprobs",), "choice", [("logprobs", "logprobs is not supported")]),
+        (("--letters-split",), "choice", [("logprobs", "'A' is not a single token")]),
+        (
+            ("--no-choice",),
+            "json_schema",
+            [
+                ("logprobs", "structured_outputs is not supported"),
+                ("choice", "structured_outputs is not supported"),
+            ],
+        ),
         (
             ("--no-choice", "--no-schema"),
             "text",
-            ["logprobs: ", "choice: ", "json_schema: "],
+            [
+                ("logprobs", "structured_outputs is not supported"),
+                ("choice", "structured_outputs is not supported"),
+                ("json_schema", "response_format is not supported"),
+            ],
         ),
     ],
 )
 def test_the_best_rung_that_holds_is_found(
-    tmp_path: Path, flags: tuple[str, ...], rung: Rung, notes: list[str]
+    tmp_path: Path, flags: tuple[str, ...], rung: Rung, notes: list[tuple[str, str]]
 ) -> None:
     with running(tmp_path, "--judge", "first", *flags) as server:
         footing = tried(server.url, comparing("w"))
     assert (footing.rung, footing.thinks) == (rung, False)
-    assert all(note.startswith(start) for note, start in zip(footing.notes, notes, strict=True))
+    for note, (missed, why) in zip(footing.notes, notes, strict=True):
+        assert note.startswith(f"{missed}: ")
+        assert why in note
 
 
 def test_an_endpoint_that_accepts_a_form_and_ignores_it_is_found_out(tmp_path: Path) -> None:

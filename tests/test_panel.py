@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from judges.constitution import Principle
-from judges.family import marks_of_config, named
+from judges.family import marks_of_config, marks_of_source, named
 from judges.judge import comparing
 from judges.panel import settle
 from judges.records import Comparison, Judgement
 from pipelines.home import Home
 from pipelines.judging import Question
-from pipelines.kinship import warn_of_kin
+from pipelines.kinship import family, warn_of_kin
 from pipelines.panel import paneled
 from pipelines.recipe import Place
 from pipelines.seat import Seat
@@ -73,6 +73,35 @@ def test_models_of_one_family_share_a_mark() -> None:
     assert marks_of_config(base) == marks_of_config(tuned) == {"llama 576"}
     assert "qwen" in marks_of_config({"_name_or_path": "Qwen/Qwen3-0.6B"})
     assert not marks_of_config(base) & marks_of_config({**base, "hidden_size": 960})
+
+
+@pytest.mark.parametrize(
+    ("source", "marks"),
+    [
+        ("packaged:SmolLM2-135M-Instruct", {"smollm"}),
+        ("Qwen/Qwen3-0.6B", {"qwen"}),
+        ("./Qwen3-0.6B", set()),
+        ("~/Qwen3-0.6B", set()),
+        ("/models/Qwen3-0.6B", set()),
+        ("models/mine/Qwen3-0.6B", set()),
+        ("Qwen3-0.6B", set()),
+    ],
+)
+def test_a_name_tells_the_family_where_it_is_a_models_own(source: str, marks: set[str]) -> None:
+    assert marks_of_source(source) == marks
+
+
+def test_a_family_is_shape_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Qwen").mkdir()
+    hollow_model(tmp_path / "Qwen" / "Qwen3-tiny")
+
+    async def of(place: Place) -> frozenset[str]:
+        async with Workbench(Home(tmp_path / "home"), Silent()) as bench:
+            return family(bench, place)
+
+    assert asyncio.run(of(Place(weights="Qwen/Qwen3-tiny"))) == {"llama 64", "qwen"}
+    assert asyncio.run(of(Place(url="http://127.0.0.1:1", model="qwen2.5"))) == {"qwen"}
 
 
 @contextmanager

@@ -13,14 +13,15 @@ import pytest
 
 from judges.records import Comparison
 from pipelines.labelling import record
+from pipelines.ranking import next_to_rank, record_ranking
 from pipelines.stages.sample import AGAINST, UNDER
 from pipelines.store import judgements
-from pipelines.store.connection import connect
+from pipelines.store.connection import connect, transaction
 from teachers.errors import RoundStopped, Uncertified
 from tests.commands import Cli
 from tests.places import Place
-from tests.scripted.running import running
-from tests.steered import CALM, CAREFUL, CASES, WORD, constitution, requests
+from tests.scripted.running import Scripted, running
+from tests.steered import CALM, CAREFUL, CASES, WORD, constitution, principle, requests
 from tests.tiny import tiny_model
 
 TRAIN, HELD_OUT, N, SUMS = 20, 30, 3, 6
@@ -286,7 +287,7 @@ def test_an_uncertified_judge_stops_the_round_and_nothing_is_lost(place: Place) 
         with pytest.raises(Uncertified) as refused:
             place.run(place.recipe(judge=judge))
     assert "may not label with 2 of 2 principles" in refused.value.message
-    assert "careful: accuracy 0.0%" in refused.value.message
+    assert "\n  careful, cases: accuracy 0.0%" in refused.value.message
     assert "flips 100%" in refused.value.message
     assert "labels by construction" in refused.value.hint
     ((state, note),) = place.ask("select state, note from rounds")
@@ -300,6 +301,52 @@ def test_an_uncertified_judge_stops_the_round_and_nothing_is_lost(place: Place) 
     assert place.one(TAUGHT) == taught
 
 
+def test_a_judge_for_the_gate_alone_is_refused_before_training_too(place: Place) -> None:
+    with running(place.root, "--judge", "first") as server:
+        judge = {"weights": None, "url": server.url, "model": "first"}
+        how = {"source": "construction", "guided": 2}
+        with pytest.raises(Uncertified, match="may not label with 2 of 2"):
+            place.run(place.recipe(judge=judge, pairs=how))
+    assert place.ask("select name from stages where state != 'done'") == [("compare",)]
+
+
+def test_only_principles_that_can_decide_have_to_be_passed(place: Place) -> None:
+    """The judge knows nothing about `odd`: measured only, or about other prompts, it may be."""
+    weightless = principle("odd", "The answer is odd.", "Nowhere", weight=0.0)
+    elsewhere = principle("odd", "The answer is odd.", "Nowhere", scope={"tags": ["poetry"]})
+    for harmless in (weightless, elsewhere):
+        constitution(place.root, CAREFUL, CALM, harmless)
+        stopped_at_pairs(place)
+    constitution(place.root, CAREFUL, CALM, {**weightless, "weight": 0.1})
+    with pytest.raises(Uncertified, match="may not label with 1 of 3"):
+        place.run(place.recipe())
+
+
+def test_verdicts_that_cannot_be_had_stop_the_round_if_they_are_many(place: Place) -> None:
+    """The judges take every case; the one half of the pairs, the other all but the longest."""
+
+    def judge(server: Scripted, name: str) -> dict[str, Any]:
+        return {"weights": None, "url": server.url, "model": name}
+
+    habit = ("--judge", f"keyword:{WORD}", "--longest")
+    with (
+        running(place.root, *habit, "610") as server,
+        pytest.raises(RoundStopped, match=r"\d+ of \d+ verdicts could not be had"),
+    ):
+        place.run(place.recipe(judge=judge(server, "short")))
+    assert (
+        place.one(
+            "select count(*) from pairs join rounds on rounds.id = round_id where state = 'stopped'"
+        )
+        == 0
+    )
+    with running(place.root, *habit, "700") as server:
+        round_id = stopped_at_pairs(place, judge=judge(server, "long"))
+    report = "select report from stages where name = 'compare' and round_id = ?"
+    verdicts = json.loads(place.one(report, round_id))["verdicts"]
+    assert verdicts["careful"]["error"] > 0
+
+
 def test_construction_needs_no_judge(place: Place) -> None:
     place.empty()
     how = {"source": "construction", "guided": 2}
@@ -307,6 +354,11 @@ def test_construction_needs_no_judge(place: Place) -> None:
     assert place.one("select count(*) from judges") == 0
     purposes = dict(place.ask("select purpose, count(*) from calls group by 1"))
     assert purposes == {UNDER: TRAIN + SUMS, AGAINST: TRAIN + SUMS}
+    decided = "select distinct decisions from pairs where source = 'construction'"
+    # Only this principle says how to ask for it.
+    assert [json.loads(one) for (one,) in place.ask(decided)] == [
+        [{"principle": "careful", "p": 1.0, "pull": 0.0}]
+    ]
     labels = (
         "select source, a.purpose, b.purpose, count(*) from pairs"
         " join samples x on x.id = chosen_sample join calls a on a.id = x.call_id"
@@ -344,12 +396,64 @@ def test_people_outrank_everybody(place: Place, source: str) -> None:
     assert place.ask(found + " and round_id = ?", name, round_id) == [
         ("human", 1.0, rejected, chosen)
     ]
-    # They change their mind, and the same round goes on: what it had made of it gives way.
+    # They change their mind: that is another round, and this one is as it was.
     label(place, name, "tie")
-    assert stopped_at_pairs(place) == round_id
-    assert place.ask(found + " and round_id = ?", name, round_id) == []
+    again = stopped_at_pairs(place)
+    assert again != round_id
+    assert place.ask(found + " and round_id = ?", name, again) == []
+    assert len(place.ask(found + " and round_id = ?", name, round_id)) == 1
     reason = "select reason, detail from pair_rejections where comparison_id = ? and round_id = ?"
-    assert place.ask(reason, name, round_id) == [("tie", "people see no better one")]
+    assert place.ask(reason, name, again) == [("tie", "people see no better one")]
+
+
+def test_people_are_heard_whichever_answer_they_saw_as_the_first(place: Place) -> None:
+    sql = (
+        "select comparison_id, chosen_sample, rejected_sample, chosen_sample = first_sample"
+        " from pairs join comparisons c on c.id = comparison_id"
+        " where pairs.source = 'judge' order by comparison_id limit 1"
+    )
+    ((name, chosen, rejected, first_was_chosen),) = place.ask(sql)
+    with closing(connect(place.home.store)) as db:
+        known = {one.comparison.id: one for one in judgements.comparisons(db, "round")}
+        stored = known[name]
+        turned = stored._replace(
+            comparison=stored.comparison.swap(), samples=(stored.samples[1], stored.samples[0])
+        )
+        with transaction(db):
+            judgements.add_comparisons(db, [turned])
+    label(place, turned.comparison.id, "first" if first_was_chosen else "second")
+    round_id = stopped_at_pairs(place)
+    found = "select source, chosen_sample, rejected_sample from pairs where round_id = ?"
+    said = " and comparison_id = ?"
+    assert place.ask(found + said, round_id, name) == [("human", rejected, chosen)]
+
+
+def test_every_pair_that_people_ranked_counts(place: Place) -> None:
+    """Also those about which a judge is not asked."""
+    with closing(connect(place.home.store)) as db:
+        ranked = next_to_rank(db, "ann", None, "round")
+        assert ranked is not None
+        assert len(ranked.answers) == N
+        record_ranking(db, ranked, "ann", None, [[one] for one in ranked.answers], 9.0)
+    round_id = stopped_at_pairs(place, pairs={"comparisons": 1, "per_prompt": N})
+    sql = "select count(*), count(distinct prompt_id) from pairs join comparisons c"
+    sql += " on c.id = comparison_id where round_id = ? and pairs.source = 'human'"
+    assert place.ask(sql, round_id) == [(N * (N - 1) // 2, 1)]
+
+
+def test_a_teacher_that_says_the_same_twice_makes_one_pair_of_it(place: Place) -> None:
+    first = "select text from samples s where s.call_id = samples.call_id and s.position = 0"
+    with closing(connect(place.home.store)) as db:
+        db.execute(f"update samples set text = ({first}) where position = 1")
+    round_id = stopped_at_pairs(place, pairs={"per_prompt": N})
+    counts = (
+        "select count(*), count(distinct c.first || c.second), count(distinct c.prompt_id)"
+        " from pairs join comparisons c on c.id = comparison_id where round_id = ?"
+    )
+    ((pairs, texts, prompts),) = place.ask(counts, round_id)
+    assert pairs == texts == prompts > 10
+    identical = "select count(*) from pair_rejections where reason = 'identical' and round_id = ?"
+    assert place.one(identical, round_id) == TRAIN + SUMS
 
 
 def test_an_older_models_answers_are_the_rejected_sides(place: Place) -> None:
@@ -369,6 +473,31 @@ def test_an_older_models_answers_are_the_rejected_sides(place: Place) -> None:
     )
     # The scripted server says the same whatever its weights are: one is as often better.
     assert reasons["anchor-preferred"] > 0
+
+
+# --- A student that is kept aside ---------------------------------------------------------------
+
+
+def test_a_student_that_moves_the_wrong_way_is_kept_aside(place: Place) -> None:
+    before = place.log.read_text()
+    outcome = place.run(place.recipe(gate={"length": "shorter"}))
+    assert not outcome.promoted
+    assert outcome.reports["gate"]["reason"].startswith("length: median ")
+    assert "needs shorter, p below 0.01" in outcome.reports["gate"]["reason"]
+    decided = "select decision from promotions order by rowid"
+    assert [one for (one,) in place.ask(decided)][-1] != "promoted"
+    # The pairs were learned from before, and all was said before.
+    assert place.log.read_text() == before
+
+
+def test_without_one_answer_that_could_be_checked_the_gate_stops(place: Place) -> None:
+    with closing(connect(place.home.store)) as db:
+        db.execute(
+            "update verdicts set state = 'not_applicable' where sample_id in (select samples.id"
+            " from samples join calls on calls.id = call_id where purpose like 'eval %')"
+        )
+    with pytest.raises(RoundStopped, match="checks of all 20 held-out answers failed"):
+        place.run(place.recipe(gate={"length": "shorter"}))
 
 
 # --- The next round -----------------------------------------------------------------------------
@@ -435,9 +564,11 @@ def test_a_preview_of_other_weights_is_exact_and_free(place: Place, told: Cli) -
     began = time.monotonic()
     found = told("constitution", "preview", str(edited), "--json").json
     assert time.monotonic() - began < 2
+    # Of sums, a verifier decides.
+    open_ = " and prompt_id in (select id from prompts where verifier = 'none')"
     assert place.log.read_text() == before
     assert found["exact"]
-    assert found["comparisons"] == place.one(rounds)
+    assert found["comparisons"] == place.one(rounds + open_) < place.one(rounds)
     assert found["by_principle"] == {}
     effects = found["effects"]
     assert (effects["flips"], effects["appears"]) == (0, 0)

@@ -80,11 +80,11 @@ def test_every_field_is_explained() -> None:
         ({"train": {"epoch": 2}}, "train.epoch: unknown; did you mean 'epochs'?"),
         (
             {"supply": {"generators": [{"generator": "chain_sum", "trian": 5}]}},
-            "supply.generators.0.trian: unknown; did you mean 'train'?",
+            "supply.generators[].trian: unknown; did you mean 'train'?",
         ),
         (
             {"supply": {"files": [{"path": "a.jsonl", "qestion": "q"}]}},
-            "supply.files.0.qestion: unknown; did you mean 'question'?",
+            "supply.files[].qestion: unknown; did you mean 'question'?",
         ),
         (
             {"teacher": {"sampling": {"temprature": 1}}},
@@ -92,7 +92,7 @@ def test_every_field_is_explained() -> None:
         ),
         (
             {"teacher": {"examples": {"chain_sum": [{"question": "q", "anser": "a"}]}}},
-            "teacher.examples.chain_sum.0.anser: unknown; did you mean 'answer'?",
+            "teacher.examples.chain_sum[].anser: unknown; did you mean 'answer'?",
         ),
         ({"build": {"zzz": 1}}, "build.zzz: unknown; known: per_prompt, minimum"),
     ],

@@ -14,12 +14,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from judges.certify import Criteria
-from judges.constitution import Case, Constitution, Principle, Scope
+from judges.constitution import Constitution, Principle, Scope
 from judges.critique import critique_call, drawn, revision_call
 from judges.judge import comparing
 from judges.records import Answer
-from pipelines.choosing import Choice, chosen, weighed
+from pipelines.choosing import Choice, weighed
 from pipelines.home import Home
 from pipelines.recipe import EngineSection, Place
 from pipelines.revising import Draft, Revised, revised
@@ -30,9 +29,8 @@ from pipelines.store.calls import Asked
 from pipelines.store.connection import connect, transaction
 from pipelines.workbench import Workbench
 from teachers.client import Completion, Usage
-from teachers.errors import Uncertified
 from teachers.progress import Silent
-from teachers.records import Message, Sample
+from teachers.records import Message, Prompt, Sample
 from tests.hollow import hollow_model
 from tests.scripted.running import ROOT, Scripted, running
 
@@ -40,11 +38,7 @@ T = TypeVar("T")
 
 
 def principle(name: str, **more: Any) -> Principle:
-    cases = tuple(
-        Case(prompt=f"{name} {number}?", better=f"Number {number}. Warmly.", worse=f"No. {number}")
-        for number in range(12)
-    )
-    return Principle(id=name, text=f"The answer is {name}.", cases=cases, **more)
+    return Principle(id=name, text=f"The answer is {name}.", **more)
 
 
 CONSTITUTION = Constitution(
@@ -128,8 +122,8 @@ def test_nothing_is_asked_twice_and_another_seed_asks_only_what_is_new(
     assert len(server.events("arrived")) == before
     again(4)
     changed = sum(
-        drawn(CONSTITUTION.principles, one.answer, 0, 3)
-        != drawn(CONSTITUTION.principles, one.answer, 0, 4)
+        drawn(one.principles(CONSTITUTION), one.answer, 0, 3)
+        != drawn(one.principles(CONSTITUTION), one.answer, 0, 4)
         for one in drafts()
     )
     assert changed
@@ -161,7 +155,7 @@ def reply_from_the_store(
 ) -> None:
     """Put the replies of an answer's first round into the store, as if they had been asked for."""
     weights = identity(place, None, bench.home, bench.progress)
-    first = drawn(CONSTITUTION.principles, draft.answer, 0, 0)
+    first = drawn(draft.principles(CONSTITUTION), draft.answer, 0, 0)
     assert first
     asked = (
         (critique_call(weights, draft.answer, first), critique, "stop"),
@@ -196,9 +190,21 @@ def test_a_revision_that_was_cut_is_not_taken(tmp_path: Path) -> None:
 def test_an_answer_in_no_principles_scope_stays_as_it_is(tmp_path: Path, server: Scripted) -> None:
     law = Constitution(name="law", principles=CONSTITUTION.principles[2:])
     outside, inside = drafts(2)
-    inside = inside._replace(tags=("law",))
+    inside = inside._replace(prompt=Prompt(task="law", question="What is 1?"))
     found = at_bench(tmp_path, lambda b: revised(b, place(server), [outside, inside], law))
     assert [len(one.rounds) for one in found] == [0, 2]
+
+
+def test_a_prompt_is_in_scope_by_its_question_and_not_by_what_follows_it() -> None:
+    """A student's instruction stands after every question."""
+    brief = principle("brief", scope=Scope(matching="(?i)briefly"))
+    mute = principle("mute", weight=0.0)
+    asked = Message(role="user", content="What is law? Answer briefly.")
+    draft = Draft(Answer(conversation=(asked,), text="Rules."))
+    only = Constitution(name="brief", principles=(brief, mute))
+    assert draft.principles(only) == [brief]
+    plain = Prompt(task="law", question="What is law?")
+    assert draft._replace(prompt=plain).principles(only) == []
 
 
 def test_a_refused_call_ends_its_answers_rounds_until_it_is_asked_again(
@@ -260,42 +266,27 @@ def seat(server: Scripted, model: str = "judge") -> Seat:
     return Seat(comparing(f"{server.url} {model}@"), place(server, model))
 
 
-def test_a_revision_is_chosen_if_an_independent_judge_prefers_it(
+def test_an_independent_judge_says_which_revisions_are_better(
     tmp_path: Path, server: Scripted
 ) -> None:
     given = [*drafts(2), *drafts(1, "No [refuse]"), *drafts(1, "Fine [same]")]
 
-    async def work(bench: Workbench) -> tuple[list[Choice], list[Revised]]:
+    async def work(bench: Workbench) -> list[Choice]:
         found = await revised(bench, place(server), given, CONSTITUTION)
-        both = (place(server), found, CONSTITUTION)
-        return (
-            await weighed(bench, seat(server), *both),
-            await chosen(bench, seat(server), *both, Criteria()),
-        )
+        return await weighed(bench, seat(server), place(server), found, CONSTITUTION)
 
-    choices, kept = at_bench(tmp_path, work)
+    choices = at_bench(tmp_path, work)
     states = [choice.state for choice in choices]
     assert states == ["preferred", "preferred", "evasive", "unchanged"]
-    assert [one.draft for one in kept] == given[:2]
     assert choices[0].preference
     assert choices[0].preference.p == pytest.approx(0.95)
-    names = rows(
-        tmp_path,
-        "select distinct principles.text from certificates"
-        " join principles on principles.id = principle_id where passed",
-    )
-    assert sorted(names) == [("The answer is true.",), ("The answer is warm.",)]
 
 
-def test_a_judge_that_has_not_passed_chooses_nothing(tmp_path: Path) -> None:
+def test_a_judge_that_contradicts_itself_prefers_nothing(tmp_path: Path) -> None:
     with running(tmp_path, "--judge", "first") as server:
 
         async def work(bench: Workbench) -> list[Choice]:
             found = await revised(bench, place(server), drafts(2), CONSTITUTION)
-            both = (place(server), found, CONSTITUTION)
-            with pytest.raises(Uncertified, match="may not label with 2 of 2"):
-                await chosen(bench, seat(server), *both, Criteria())
-            return await weighed(bench, seat(server), *both)
+            return await weighed(bench, seat(server), place(server), found, CONSTITUTION)
 
-        # It may be measured all the same: every verdict of it is a flip.
         assert [choice.state for choice in at_bench(tmp_path / "home", work)] == ["tie", "tie"]

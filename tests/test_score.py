@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from judges.judge import following, scoring
+from judges.judge import Judge, following, scoring
 from judges.records import Answer, Reading, ReadingState
 from judges.score import logit, read, score_call, score_id, settle
 from tests.judged import PRINCIPLE, asked, reading, reply
@@ -77,3 +77,11 @@ def test_a_grade_belongs_to_the_answer_and_not_to_a_pair() -> None:
     text = score_call(YES, answer, PRINCIPLE).messages[0].content
     assert "<answer>\nBecause.\n</answer>" in text
     assert PRINCIPLE.text in text
+
+
+@pytest.mark.parametrize(("judge", "characters"), [(YES, 500), (GRADES, 8000)])
+def test_a_judge_of_our_own_sees_the_beginning_of_an_answer(judge: Judge, characters: int) -> None:
+    """Its lessons show no more either."""
+    answer = Answer(conversation=asked("Why?"), text="~" * 10_000)
+    text = score_call(judge, answer, PRINCIPLE).messages[0].content
+    assert text.count("~") == characters

@@ -1,6 +1,6 @@
 """Whether a student answers open requests as the constitution says, and has lost nothing by it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -9,11 +9,12 @@ from judges.aggregate import prefer
 from judges.records import Comparison
 from pipelines.check import Answered
 from pipelines.context import Context
+from pipelines.gates.conditions import Condition, is_preferred, keeps_accuracy, moves_length
 from pipelines.gates.decision import STUDENT
 from pipelines.gates.evaluation import Subject, answers
 from pipelines.gates.measure import measure, source_for
-from pipelines.gates.statistics import Change, change, even, median_ratio, moved
-from pipelines.judging import Question
+from pipelines.gates.statistics import Change, change, median_ratio, moved
+from pipelines.judging import Question, by_comparison
 from pipelines.jury import judged_by, sworn_in
 from pipelines.recipe import Gate
 from pipelines.store.checkpoints import Checkpoint
@@ -28,21 +29,6 @@ class Incumbent(NamedTuple):
     weights: str
     checkpoint: Checkpoint | None
     name: str
-
-
-class Condition(BaseModel):
-    """One condition of the gate, as it is told."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    found: str
-    wanted: str
-    p: float | None
-    passed: bool
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.found}, needs {self.wanted}"
 
 
 class Shift(BaseModel):
@@ -71,7 +57,7 @@ async def compare_answers(
     """Hold the candidate's answers against the incumbent's on the held-out prompts.
 
     Raises:
-        RoundStopped: too few prompts were answered by both.
+        RoundStopped: too few prompts were answered by both, or no answer could be checked.
         Uncertified: a judge has not passed a principle that it would decide by.
     """
     gate = context.recipe.gate
@@ -80,42 +66,46 @@ async def compare_answers(
     open_ = [prompt for prompt in prompts if prompt.verifier == "none"]
     checked = [prompt for prompt in prompts if prompt.verifier != "none"]
     old = await _answers(context, before, open_, incumbent.checkpoint, incumbent.name)
-    accuracy = None
-    if checked:
-        # With the recipe's worked examples, where it has some: what is held here is the skill, and
-        # a base that was never shown the form could lose nothing.
-        shown = [one._replace(prompting="few-shot") for one in (before, after)]
-        was = await measure(context, shown[0], checked, incumbent.checkpoint, incumbent.name)
-        is_ = await measure(context, shown[1], checked, candidate, STUDENT)
-        undecided = was.undecided() | is_.undecided()
-        was, is_ = was.without(undecided), is_.without(undecided)
-        accuracy = change(was.right("lenient"), is_.right("lenient"))
+    accuracy = await _accuracy(context, checked, incumbent, candidate) if checked else None
     new = await _answers(context, after, open_, candidate, STUDENT)
-    both = [name for name in old if name in new]
-    if len(both) < gate.min_items:
-        raise RoundStopped(
-            f"{len(both)} open held-out prompts were answered by both; the gate wants "
-            f"{gate.min_items}.",
-            hint="Raise held_out of the supply's files, or lower gate.min_items.",
-        )
-    lengths = {
-        incumbent.name: [_tokens(old[name]) for name in both],
-        STUDENT: [_tokens(new[name]) for name in both],
-    }
-    ratio = median_ratio(lengths[incumbent.name], lengths[STUDENT])
-    verdicts = await _verdicts(context, [(new[name], old[name]) for name in both])
-    conditions = _conditions(gate, lengths[incumbent.name], lengths[STUDENT], verdicts, accuracy)
+    both = _by_both(gate, old, new)
+    was, is_ = ([_tokens(pair[side]) for pair in both] for side in (0, 1))
+    ratio = median_ratio(was, is_)
+    verdicts = await _verdicts(context, both)
+    conditions = _conditions(gate, ratio, moved(was, is_), verdicts, accuracy)
     failed = [one for one in conditions if not one.passed]
     return Shift(
         promoted=not failed,
         reason="every condition is met" if not failed else "; ".join(map(str, failed)),
         items=len(both),
-        lengths=lengths,
+        lengths={incumbent.name: was, STUDENT: is_},
         length_ratio=ratio,
         verdicts=verdicts,
         accuracy=accuracy,
         conditions=conditions,
     )
+
+
+async def _accuracy(
+    context: Context, prompts: list[Prompt], incumbent: Incumbent, candidate: Checkpoint
+) -> Change:
+    """How the share of right answers has changed, lenient parser.
+
+    With the recipe's worked examples, where it has some: what is held here is the skill, and a base
+    that was never shown the form could lose nothing.
+    """
+    before = Subject(incumbent.weights, "few-shot", _id(incumbent.checkpoint))
+    after = Subject(candidate.weights, "few-shot", candidate.id)
+    was = await measure(context, before, prompts, incumbent.checkpoint, incumbent.name)
+    is_ = await measure(context, after, prompts, candidate, STUDENT)
+    undecided = was.undecided() | is_.undecided()
+    if len(undecided) == len(prompts):
+        raise RoundStopped(
+            f"The checks of all {len(prompts)} held-out answers failed.",
+            hint="Run the same command again: only those are checked.",
+        )
+    was, is_ = was.without(undecided), is_.without(undecided)
+    return change(was.right("lenient"), is_.right("lenient"))
 
 
 async def _answers(
@@ -130,27 +120,42 @@ async def _answers(
     return {one.prompt.id: one for one in answered}
 
 
-async def _verdicts(context: Context, pairs: Sequence[tuple[Answered, Answered]]) -> dict[str, int]:
+Both = tuple[Answered, Answered]
+"""The incumbent's answer and the student's, to one prompt."""
+
+
+def _by_both(gate: Gate, old: Mapping[str, Answered], new: Mapping[str, Answered]) -> list[Both]:
+    both = [(old[name], new[name]) for name in old if name in new]
+    if len(both) < gate.min_items:
+        raise RoundStopped(
+            f"{len(both)} open held-out prompts were answered by both; the gate wants "
+            f"{gate.min_items}.",
+            hint="Raise held_out of the supply's files, or lower gate.min_items.",
+        )
+    return both
+
+
+async def _verdicts(context: Context, pairs: Sequence[Both]) -> dict[str, int]:
     """How often the judges prefer the student's answer; nothing without a judge."""
     jurors = await sworn_in(context)
     if not jurors:
         return {}
     asked = [
-        [Question(_compared(context, *pair), one) for one in context.principles_for(pair[0].prompt)]
+        Question(_compared(context, *pair), principle)
         for pair in pairs
+        for principle in context.principles_for(pair[0].prompt)
     ]
-    every = [one for some in asked for one in some]
-    left = iter(await judged_by(context, jurors, every, "judge the gate"))
+    spoken = by_comparison(asked, await judged_by(context, jurors, asked, "judge the gate"))
     counts = {"win": 0, "loss": 0, "tie": 0, "undecided": 0}
     names = {"first": "win", "second": "loss"}
-    for questions in asked:
-        spoken = {one.principle.id: next(left) for one in questions}
-        state = prefer([one.principle for one in questions], spoken).state
+    for pair in pairs:
+        said = spoken.get(_compared(context, *pair).comparison.id, {})
+        state = prefer(context.principles_for(pair[0].prompt), said).state
         counts[names.get(state, state)] += 1
     return counts
 
 
-def _compared(context: Context, student: Answered, incumbent: Answered) -> Compared:
+def _compared(context: Context, incumbent: Answered, student: Answered) -> Compared:
     prompt = student.prompt
     comparison = Comparison(
         conversation=context.recipe.template.zero_shot(prompt),
@@ -162,46 +167,19 @@ def _compared(context: Context, student: Answered, incumbent: Answered) -> Compa
 
 def _conditions(
     gate: Gate,
-    before: Sequence[int],
-    after: Sequence[int],
+    ratio: Change,
+    moved_p: float,
     verdicts: dict[str, int],
     accuracy: Change | None,
 ) -> list[Condition]:
+    """Those that this round can be held to: it has a direction, a judge, tasks with an answer."""
     found = []
     if gate.length is not None:
-        ratio, p = median_ratio(before, after), moved(before, after)
-        right_way = ratio.value < 1 if gate.length == "shorter" else ratio.value > 1
-        found.append(
-            Condition(
-                name="length",
-                found=f"median {ratio.value:.2f} of the incumbent's",
-                wanted=f"{gate.length}, p below {gate.alpha:g}",
-                p=p,
-                passed=right_way and p < gate.alpha,
-            )
-        )
+        found.append(moves_length(gate, ratio, moved_p))
     if verdicts:
-        wins, losses = verdicts["win"], verdicts["loss"]
-        p = even(wins, losses)
-        found.append(
-            Condition(
-                name="judge",
-                found=f"{wins} wins, {losses} losses",
-                wanted=f"more wins, p below {gate.alpha:g}",
-                p=p,
-                passed=wins > losses and p < gate.alpha,
-            )
-        )
+        found.append(is_preferred(gate, verdicts["win"], verdicts["loss"]))
     if accuracy is not None:
-        found.append(
-            Condition(
-                name="accuracy",
-                found=str(accuracy),
-                wanted=f"the interval above -{gate.max_loss:.0%}",
-                p=None,
-                passed=accuracy.low > -gate.max_loss,
-            )
-        )
+        found.append(keeps_accuracy(gate, accuracy))
     return found
 
 

@@ -14,7 +14,7 @@ from pipelines.recipe import JudgeSection
 from pipelines.seat import Seat, seated
 from pipelines.source import CHECKPOINT
 from pipelines.stages import lessons, train
-from pipelines.store import checkpoints, judgements
+from pipelines.store import checkpoints
 from pipelines.store.connection import transaction
 
 NAME = "certify"
@@ -26,7 +26,6 @@ async def run(context: Context) -> dict[str, Any]:
     The report has its figures by principle, and those of the base.
     """
     checkpoint = checkpoints.checkpoint(context.db, context.report(train.NAME)["checkpoint"])
-    _remember_what_it_saw(context, checkpoint.weights)
     principles = lessons.taught(context)
     base = JudgeSection(weights=context.recipe.student.weights, kind="follows")
     trained = JudgeSection(weights=f"{CHECKPOINT}{checkpoint.id}", kind="follows")
@@ -74,13 +73,3 @@ async def _figures(
 
 def _told(certificate: Certificate, criteria: Criteria) -> dict[str, Any]:
     return {**certificate.model_dump(), "faults": certificate.faults(criteria)}
-
-
-def _remember_what_it_saw(context: Context, weights: str) -> None:
-    seen = [
-        one.known.compared.comparison.id
-        for one in lessons.every_lesson(context)
-        if not one.kept_back
-    ]
-    with transaction(context.db) as db:
-        judgements.add_seen(db, weights, seen)

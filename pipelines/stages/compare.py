@@ -1,7 +1,7 @@
 """A round's answers put side by side, and what the judges say of them by each principle."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
@@ -9,16 +9,19 @@ from judges.judge import Judge
 from judges.records import Comparison, Judgement
 from pipelines.check import Answered, check
 from pipelines.context import Context
-from pipelines.judging import Question
+from pipelines.judging import Question, Spoken, by_comparison
 from pipelines.jury import judged_by, settled_by, sworn_in
 from pipelines.revising import PURPOSE as REVISED
 from pipelines.stages import revise, sample
-from pipelines.store import calls, judgements
+from pipelines.store import calls, judgements, labels
 from pipelines.store.connection import transaction
 from pipelines.store.judgements import Compared
+from teachers.errors import RoundStopped
 from teachers.records import Prompt, Sample, content_id
 
 NAME = "compare"
+# A pair that is too long for the judge now and then is no reason to stop.
+MOST_LOST = 0.1
 
 
 async def run(context: Context) -> dict[str, Any]:
@@ -26,6 +29,7 @@ async def run(context: Context) -> dict[str, Any]:
 
     Raises:
         Uncertified: a judge has not passed a principle that it would label with.
+        RoundStopped: too many verdicts could not be had.
     """
     checkable = [
         Answered(one.sample, prompt)
@@ -35,8 +39,10 @@ async def run(context: Context) -> dict[str, Any]:
     ]
     await check(context, checkable, "strict", "verify answers")
     by = context.constitutions[0].id
-    constructed = context.recipe.pairs.source == "construction"
-    jurors = [] if constructed else await sworn_in(context)
+    # Also where only the gate will ask them: better refused now than after training.
+    jurors = await sworn_in(context)
+    if context.recipe.pairs.source == "construction":
+        jurors = []
     compared = side_by_side(context, [one.seat.judge for one in jurors])
     if not jurors:
         with transaction(context.db) as db:
@@ -44,6 +50,7 @@ async def run(context: Context) -> dict[str, Any]:
         return {"constitution": by, "comparisons": len(compared), "judge": None}
     asked = questions(context, compared)
     found = await judged_by(context, jurors, asked, "judge answers")
+    _refuse_unjudged(found)
     first, *others = jurors
     return {
         "constitution": by,
@@ -53,6 +60,16 @@ async def run(context: Context) -> dict[str, Any]:
         "panel": {one.seat.judge.id: one.figures for one in others},
         "verdicts": _states(asked, found),
     }
+
+
+def _refuse_unjudged(found: Sequence[Judgement]) -> None:
+    lost = sum(one.state == "error" for one in found)
+    if lost > MOST_LOST * len(found):
+        raise RoundStopped(
+            f"{lost} of {len(found)} verdicts could not be had.",
+            hint="preceptor query \"select error, count(*) from calls where state = 'failed'"
+            ' group by 1" says why (too long: engine.max_model_len); the same command asks again.',
+        )
 
 
 class Candidate(NamedTuple):
@@ -92,11 +109,14 @@ def candidates(context: Context) -> Iterator[tuple[Prompt, list[Candidate]]]:
 
 def side_by_side(context: Context, judges: Sequence[Judge]) -> list[SideBySide]:
     """The comparisons of the round: all that the judges are asked about, or by construction."""
-    return [
-        _compared(context, prompt, *two)
-        for prompt, found in candidates(context)
-        for two in _pairs(context, judges, found)
-    ]
+    labelled = labels.labelled_samples(context.db, "round")
+    # Who says the same twice is compared once; so is what both a person and a judge looked at.
+    distinct: dict[str, SideBySide] = {}
+    for prompt, found in candidates(context):
+        for two in [*_pairs(context, judges, found), *_labelled(found, labelled)]:
+            one = _compared(context, prompt, *two)
+            distinct.setdefault(one.compared.comparison.unordered, one)
+    return list(distinct.values())
 
 
 def questions(context: Context, compared: Sequence[SideBySide]) -> list[Question]:
@@ -108,16 +128,10 @@ def questions(context: Context, compared: Sequence[SideBySide]) -> list[Question
     ]
 
 
-def verdicts(
-    context: Context, judges: Sequence[Judge], compared: Sequence[SideBySide]
-) -> dict[str, dict[str, Judgement]]:
-    """What is stored of each comparison: by its id, then by principle."""
+def verdicts(context: Context, judges: Sequence[Judge], compared: Sequence[SideBySide]) -> Spoken:
+    """What is stored of each comparison."""
     asked = questions(context, compared)
-    found: dict[str, dict[str, Judgement]] = {}
-    for question, judgement in zip(asked, settled_by(context, judges, asked), strict=True):
-        by_principle = found.setdefault(question.compared.comparison.id, {})
-        by_principle[question.principle.id] = judgement
-    return found
+    return by_comparison(asked, settled_by(context, judges, asked))
 
 
 def _pairs(
@@ -135,6 +149,15 @@ def _pairs(
         return revised + every  # each answer is graded once, however many pairs it is in
     chosen = sorted(revised, key=_chance) + sorted(every, key=_chance)
     return chosen[: context.recipe.pairs.comparisons]
+
+
+def _labelled(
+    found: Sequence[Candidate], labelled: Collection[frozenset[str]]
+) -> list[tuple[Candidate, Candidate]]:
+    """Answers that people have compared, whether a judge was to be asked about them or not."""
+    return [
+        two for two in combinations(found, 2) if frozenset(one.sample.id for one in two) in labelled
+    ]
 
 
 def _chance(two: tuple[Candidate, Candidate]) -> str:

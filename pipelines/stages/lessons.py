@@ -4,13 +4,14 @@ Each row is two prompts of the very form in which the judge will be asked, one w
 answer in it. Sealed cases and a share of the constructed pairs are kept for its certification.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from judges.constitution import Constitution, Principle
-from judges.guidance import drawn
+from judges.guidance import guiding
 from judges.judge import following
-from judges.records import Answer
+from judges.records import Answer, Comparison
 from judges.score import score_call
 from pipelines.certification import case_pair
 from pipelines.context import Context
@@ -42,7 +43,9 @@ async def run(context: Context) -> dict[str, Any]:
     Raises:
         RoundStopped: there is nothing to learn from.
     """
-    open_ = [one for one in every_lesson(context) if not one.kept_back]
+    every = every_lesson(context)
+    _refuse_without_sealed(context, every)
+    open_ = [one for one in every if not one.kept_back]
     if not open_:
         raise RoundStopped(
             "There is no lesson for a judge.",
@@ -67,6 +70,21 @@ async def run(context: Context) -> dict[str, Any]:
     }
 
 
+def _refuse_without_sealed(context: Context, every: Sequence[Lesson]) -> None:
+    """Said before training: without sealed cases nothing can certify the judge."""
+    least = context.recipe.lessons.certify.min_cases
+    sealed = Counter(
+        one.principle.text_id for one in every if one.origin == "case" and one.kept_back
+    )
+    for principle in taught(context):
+        if sealed[principle.text_id] < least:
+            raise RoundStopped(
+                f"The principle {principle.id!r} has {sealed[principle.text_id]} sealed cases to "
+                f"certify a judge on, and it takes {least} (lessons.certify.min_cases).",
+                hint="Mark half of its cases `sealed: true`, and write more if that is too few.",
+            )
+
+
 def taught(context: Context) -> list[Principle]:
     """Every principle that the judge is to learn, the opposite ones of other versions included."""
     found = {one.text_id: one for one in context.principles}
@@ -86,6 +104,11 @@ def every_lesson(context: Context) -> list[Lesson]:
     return cases + list(_constructed(context))
 
 
+def learned(context: Context) -> list[Comparison]:
+    """What the judge is trained on, so that it is never certified on it."""
+    return [one.known.compared.comparison for one in every_lesson(context) if not one.kept_back]
+
+
 def _chosen(context: Context, constitution: Constitution) -> Sequence[Principle]:
     names = context.recipe.principles
     return [one for one in constitution.principles if not names or one.id in names]
@@ -95,7 +118,7 @@ def _constructed(context: Context) -> Iterator[Lesson]:
     """What was answered under a principle is better by it, and worse by its opposite."""
     by_text = {one.text: one for one in taught(context)}
     for one in compare.side_by_side(context, ()):
-        principle = drawn(context.principles_for(one.prompt), one.prompt.id)
+        principle = guiding(context.principles_for(one.prompt), one.prompt.id)
         if principle is None or one.compared.comparison.identical:
             continue
         under_first = one.first.purpose == sample.UNDER

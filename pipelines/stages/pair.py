@@ -8,25 +8,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from judges.aggregate import Decision, Preference, prefer
+from judges.guidance import guiding
 from judges.judge import Judge
 from judges.records import Judgement, VerificationState
 from judges.revision import evasive
 from pipelines.check import Answered, check
 from pipelines.context import Context
 from pipelines.freeze import freeze, held_out_of
-from pipelines.labelling import human_verdicts
+from pipelines.labelling import human_verdicts_either_way
 from pipelines.revising import PURPOSE as REVISED
 from pipelines.stages import compare, sample
 from pipelines.stages.build import show
 from pipelines.stages.compare import Candidate, SideBySide
 from pipelines.store import judgements, pairs
 from pipelines.store.connection import transaction
-from pipelines.store.pairs import PairRejection, PairRow, Source
+from pipelines.store.pairs import Authority, PairRejection, PairRow
 from teachers.errors import RoundStopped
 from teachers.records import Sample
 
 NAME = "pair"
-_AUTHORITY: tuple[Source, ...] = ("human", "verifier", "construction", "judge")
+_AUTHORITY: tuple[Authority, ...] = ("human", "verifier", "construction", "judge")
 
 
 class Pair(NamedTuple):
@@ -34,7 +35,7 @@ class Pair(NamedTuple):
 
     compared: SideBySide
     first_is_better: bool
-    source: Source
+    source: Authority
     p: float
     """Probability that the better side is the better one."""
     decisions: tuple[Decision, ...] = ()
@@ -113,9 +114,8 @@ async def _evidence(
         for side in (one.first, one.second)
         if one.prompt.verifier != "none"
     }
-    ids = [one.compared.comparison.id for one in compared]
     return Evidence(
-        people=human_verdicts(context.db, ids, None),
+        people=human_verdicts_either_way(context.db, [one.compared.comparison for one in compared]),
         verified=await check(context, list(answered.values()), "strict", "verify answers"),
         judged=compare.verdicts(context, judges, compared) if judges else {},
     )
@@ -139,8 +139,15 @@ def _labelled(context: Context, one: SideBySide, evidence: Evidence) -> Pair | P
     if one.prompt.verifier != "none":
         return _by_verifier(one, evidence, preference)
     if context.recipe.pairs.source == "construction":
-        return Pair(one, one.first.purpose == sample.UNDER, "construction", 1.0)
+        return _constructed(context, one)
     return _by_judge(context, one, preference)
+
+
+def _constructed(context: Context, one: SideBySide) -> Pair:
+    """The better one is that which was asked for under the principle."""
+    principle = guiding(context.principles_for(one.prompt), one.prompt.id)
+    decisions = (Decision(principle=principle.id, p=1.0, pull=0.0),) if principle else ()
+    return Pair(one, one.first.purpose == sample.UNDER, "construction", 1.0, decisions)
 
 
 def _by_verifier(

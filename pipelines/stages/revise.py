@@ -78,7 +78,7 @@ def _drafts(context: Context) -> list[Draft]:
         conversation = context.recipe.template.zero_shot(prompt)
         for given in samples.get(one.call.id, ()):
             answer = Answer(conversation=conversation, text=given.text)
-            drafts.setdefault(answer.id, Draft(answer, (prompt.task,), prompt.id, given.id))
+            drafts.setdefault(answer.id, Draft(answer, prompt, given.id))
     return list(drafts.values())
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from judges.guidance import drawn, guided
+from judges.guidance import guided, guiding
 from pipelines.ask import ask
 from pipelines.context import Context
 from pipelines.recipe import Place
@@ -77,7 +77,7 @@ def _guided(context: Context, weights: str, prompt: Prompt) -> Iterator[Asked]:
     """The prompt under one of its principles, and under that principle's opposite."""
     if not context.recipe.pairs.guided:
         return
-    principle = drawn(context.principles_for(prompt), prompt.id)
+    principle = guiding(context.principles_for(prompt), prompt.id)
     orders = principle.orders if principle else None
     if orders is None:
         return

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipelines.context import Context
+from pipelines.gates.statistics import change
 from pipelines.hygiene.dedup import Seen
 from pipelines.hygiene.split import side
 from pipelines.recipe import Generator, PromptFile
@@ -70,9 +71,24 @@ def _refuse_too_few(context: Context, stored: Sequence[StoredPrompt]) -> None:
             f"There are {len(held_out)} {kind} prompts; the gate wants at least {least}.",
             hint="Raise held_out of the supply's sources, or lower gate.min_items.",
         )
+    if train.wants_pairs:
+        _refuse_undecidable(context, stored)
     if all(split == "held_out" for _, split in stored):
         raise RoundStopped(
             "There is no prompt to train on.", hint="Raise train of the supply's sources."
+        )
+
+
+def _refuse_undecidable(context: Context, stored: Sequence[StoredPrompt]) -> None:
+    """So few tasks with a right answer that not even an unchanged student could keep the bar."""
+    most = context.recipe.gate.max_loss
+    checked = [
+        True for prompt, split in stored if split == "held_out" and prompt.verifier != "none"
+    ]
+    if checked and change(checked, checked).low <= -most:
+        raise RoundStopped(
+            f"{len(checked)} held-out tasks cannot show that less than {most:.0%} is lost.",
+            hint="Raise held_out of the tasks' sources, raise gate.max_loss, or leave them out.",
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipelines.context import Context
 from pipelines.stages import build, lessons, pair
-from pipelines.store import checkpoints, datasets
+from pipelines.store import checkpoints, datasets, judgements
 from pipelines.store.checkpoints import Checkpoint
 from pipelines.store.connection import transaction
 from pipelines.training.job import Job, JudgeJob, PreferenceJob, Result, SftJob
@@ -49,6 +49,9 @@ async def run(context: Context) -> dict[str, Any]:
     checkpoint = _checkpoint(run_id, folder, result)
     with transaction(context.db) as db:
         checkpoints.add_checkpoint(db, checkpoint)
+        if context.recipe.train.objective == "judge":
+            seen = lessons.learned(context)
+            judgements.add_seen(db, checkpoint.weights, context.base.fingerprint, seen)
         checkpoints.close_training(db, run_id, "done", peak_bytes=result.peak_bytes)
     return {
         "training_run": run_id,

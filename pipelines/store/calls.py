@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlite_utils import Database
 
@@ -16,6 +16,11 @@ from teachers.records import Call, Prompt, Sample
 Split = Literal["train", "held_out"]
 Unanswered = Literal["failed", "uncertain"]
 """`uncertain`: it may have been done and charged."""
+
+PAUSE_S = 60.0
+"""So long without a call in flight, in seconds, parts one run of calls from the next."""
+
+_PROMPT = "task, question, reference, verifier, entry"
 
 
 class StoredPrompt(NamedTuple):
@@ -45,23 +50,22 @@ def add_prompts(db: Database, round_id: str, rows: Iterable[tuple[Prompt, Split,
 def prompts_of(db: Database, round_id: str) -> list[StoredPrompt]:
     """A round's prompts, in the order they were supplied."""
     rows = db.execute(
-        "select task, question, reference, verifier, entry, split from round_prompts"
+        f"select split, {_PROMPT} from round_prompts"
         " join prompts on prompts.id = prompt_id where round_id = ? order by position",
         (round_id,),
     )
-    return [
-        StoredPrompt(
-            Prompt(
-                task=task,
-                question=question,
-                reference=reference,
-                verifier=verifier,
-                entry=json.loads(entry),
-            ),
-            split,
-        )
-        for task, question, reference, verifier, entry, split in rows
-    ]
+    return [StoredPrompt(_prompt(columns), split) for split, *columns in rows]
+
+
+def _prompt(columns: Sequence[Any]) -> Prompt:
+    task, question, reference, verifier, entry = columns
+    return Prompt(
+        task=task,
+        question=question,
+        reference=reference,
+        verifier=verifier,
+        entry=json.loads(entry),
+    )
 
 
 class Asked(NamedTuple):
@@ -70,7 +74,7 @@ class Asked(NamedTuple):
     call: Call
     prompt_id: str
     purpose: str
-    """`teach`, or `eval` with the name of what is measured."""
+    """`teach`, `judge`, or `eval` with the name of what is measured."""
 
 
 def owner() -> str:
@@ -172,22 +176,31 @@ def samples_of(db: Database, call_ids: Sequence[str]) -> dict[str, list[Sample]]
     return found
 
 
-def tasks_of(db: Database, prompt_ids: Sequence[str]) -> dict[str, str]:
-    """The task of each prompt, by the prompt's id."""
-    found: dict[str, str] = {}
+def prompts(db: Database, prompt_ids: Sequence[str]) -> dict[str, Prompt]:
+    """Stored prompts by their ids."""
+    found: dict[str, Prompt] = {}
     for some in chunks(sorted(set(prompt_ids))):
-        found.update(db.execute(f"select id, task from prompts where id in ({marks(some)})", some))
+        rows = db.execute(f"select id, {_PROMPT} from prompts where id in ({marks(some)})", some)
+        found.update((prompt_id, _prompt(columns)) for prompt_id, *columns in rows)
     return found
 
 
 def pace(db: Database, weights: str) -> float | None:
-    """Calls a second that a model answered, from its newest thousand; None if there are too few."""
-    row = db.execute(
-        "select count(*), max(ended_at) - min(sent_at) from (select sent_at, ended_at from calls"
-        " where weights = ? and state = 'done' order by sent_at desc limit 1000)",
+    """Calls a second that a judge answered in its newest run; None if there are too few.
+
+    A run is calls without a pause between them, of the newest thousand.
+    """
+    rows = db.execute(
+        "select sent_at, ended_at from calls where weights = ? and state = 'done'"
+        " and purpose = 'judge' order by sent_at desc limit 1000",
         (weights,),
-    ).fetchone()
-    return row[0] / row[1] if row[0] > 1 and row[1] > 0 else None
+    ).fetchall()
+    count, began, ended = 0, 0.0, 0.0
+    for sent_at, ended_at in reversed(rows):
+        if sent_at > ended + PAUSE_S:
+            count, began = 0, sent_at
+        count, ended = count + 1, max(ended, ended_at)
+    return count / (ended - began) if count > 1 and ended > began else None
 
 
 def add_verdict(db: Database, verdict: Verdict) -> None:

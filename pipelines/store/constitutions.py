@@ -1,5 +1,6 @@
 """Constitutions as versions: named by their content, with who committed them, when and why."""
 
+import difflib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,12 +71,19 @@ def log(db: Database, name: str, limit: int = -1) -> list[Version]:
     return [Version(*row) for row in rows]
 
 
+def names(db: Database) -> list[str]:
+    """The names that something was committed under."""
+    return [row[0] for row in db.execute("select distinct name from constitution_commits")]
+
+
 def version(db: Database, ref: str) -> Constitution | None:
     """The version in force under a name, or of an id or its beginning; None where there is none.
 
     Raises:
         ConfigError: more than one id begins so.
     """
+    if not ref:  # every id begins with nothing
+        return None
     current = head(db, ref)
     wanted = current.id if current else ref
     rows = db.execute(
@@ -105,10 +113,14 @@ def resolve(ref: str, db: Database | None, folder: Path = SHIPPED) -> Constituti
         return load(Path(ref).expanduser())
     if db is not None and (found := version(db, ref)):
         return found
-    shipped = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    shipped = {path.stem: path for path in folder.glob("*.yaml")}
     if ref in shipped:
         return load(shipped[ref])
+    known = sorted({*shipped, *(names(db) if db is not None else ())})
+    near = difflib.get_close_matches(ref, known, n=1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
     raise ConfigError(
-        f"There is no constitution {ref!r}: no version, and no file that comes with Preceptor.",
-        hint=f"There are: {', '.join(shipped)}. A file of your own is named with its path.",
+        f"There is no constitution {ref!r}: no version, and no file that comes with Preceptor."
+        + meant,
+        hint=f"There are: {', '.join(known)}. A file of your own is named with its path.",
     )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from sqlite_utils import Database
 
@@ -53,6 +53,12 @@ def judges(db: Database) -> list[Judge]:
     return [Judge.model_validate_json(spec) for (spec,) in rows]
 
 
+def principle_text(db: Database, principle_id: str) -> str:
+    """What a principle says."""
+    row = db.execute("select text from principles where id = ?", (principle_id,)).fetchone()
+    return str(row[0])
+
+
 def add_principles(db: Database, principles: Iterable[Principle]) -> None:
     db.conn.executemany(
         "insert or ignore into principles values (?, ?)",
@@ -73,26 +79,27 @@ def add_comparisons(db: Database, compared: Iterable[Compared]) -> None:
     )
 
 
+COMPARED = "conversation, first, second, source, prompt_id, first_sample, second_sample"
+"""The columns of `comparisons` that `as_compared` reads."""
+
+
+def as_compared(row: Sequence[Any]) -> Compared:
+    """A comparison from its columns."""
+    conversation, first, second, source, prompt_id, one, other = row
+    comparison = Comparison(
+        conversation=tuple(Message(**turn) for turn in json.loads(conversation)),
+        first=first,
+        second=second,
+    )
+    return Compared(comparison, source, prompt_id, (one, other))
+
+
 def comparisons(db: Database, origin: Origin) -> list[Compared]:
     """The stored comparisons of one origin, oldest first."""
     rows = db.execute(
-        "select conversation, first, second, source, prompt_id, first_sample, second_sample"
-        " from comparisons where source = ? order by created_at, id",
-        (origin,),
+        f"select {COMPARED} from comparisons where source = ? order by created_at, id", (origin,)
     )
-    return [
-        Compared(
-            Comparison(
-                conversation=tuple(Message(**turn) for turn in json.loads(conversation)),
-                first=first,
-                second=second,
-            ),
-            source,
-            prompt_id,
-            (one, other),
-        )
-        for conversation, first, second, source, prompt_id, one, other in rows
-    ]
+    return list(map(as_compared, rows))
 
 
 class JudgementRow(NamedTuple):
@@ -154,17 +161,25 @@ def readings(db: Database, table: Table, ids: Sequence[str]) -> dict[str, Readin
     return found
 
 
-def add_seen(db: Database, weights: str, comparison_ids: Iterable[str]) -> None:
-    """Record what a judge was trained on."""
+def add_seen(db: Database, weights: str, base: str, seen: Iterable[Comparison]) -> None:
+    """Record what a judge was trained on, and with it all that its base was.
+
+    A comparison and its swap are the same here: one is easily made of the other.
+    """
+    db.execute(
+        "insert or ignore into seen_by_judges"
+        " select ?, unordered from seen_by_judges where weights = ?",
+        (weights, base),
+    )
     db.conn.executemany(
         "insert or ignore into seen_by_judges values (?, ?)",
-        [(weights, comparison_id) for comparison_id in comparison_ids],
+        [(weights, comparison.unordered) for comparison in seen],
     )
 
 
 def seen(db: Database, weights: str) -> set[str]:
-    """The comparisons that a judge was trained on."""
-    rows = db.execute("select comparison_id from seen_by_judges where weights = ?", (weights,))
+    """The comparisons that a judge was trained on, by `Comparison.unordered`."""
+    rows = db.execute("select unordered from seen_by_judges where weights = ?", (weights,))
     return {row[0] for row in rows}
 
 
@@ -186,22 +201,42 @@ def footing(db: Database, weights: str, words: Sequence[str]) -> Footing | None:
     return Footing(row[0], bool(row[1]), tuple(json.loads(row[2]))) if row else None
 
 
+Row = TypeVar("Row", JudgementRow, ScoreRow)
+
+
 def replies(
     db: Database, table: Table, judge_id: str
 ) -> Iterator[list[JudgementRow] | list[ScoreRow]]:
     """A judge's verdicts, some hundred at a time."""
     ids = [row[0] for row in db.execute(f"select id from {table} where judge_id = ?", (judge_id,))]
-    names = {
-        "judgements": 'id, comparison_id, principle_id, judge_id, "order"',
-        "scores": "id, answer_id, sample_id, principle_id, judge_id",
-    }[table]
     for some in chunks(ids):
-        rows = db.execute(
-            f"select {names}, state, value, outside, call_id from {table}"
-            f" where id in ({marks(some)})",
-            some,
-        ).fetchall()
-        yield [_row(table, row) for row in rows]
+        if table == "judgements":
+            yield list(_rows(db, JudgementRow, "id", some))
+        else:
+            yield list(_rows(db, ScoreRow, "id", some))
+
+
+def verdicts(db: Database, comparison_ids: Sequence[str]) -> Iterator[JudgementRow]:
+    """What comparing judges said of some comparisons."""
+    return _rows(db, JudgementRow, "comparison_id", comparison_ids)
+
+
+def grades(db: Database, answer_ids: Sequence[str]) -> Iterator[ScoreRow]:
+    """What grading judges said of some answers."""
+    return _rows(db, ScoreRow, "answer_id", answer_ids)
+
+
+def _rows(db: Database, kind: type[Row], by: str, names: Sequence[str]) -> Iterator[Row]:
+    """The rows that have one of these names in the column `by`."""
+    table: Table = "judgements" if kind is JudgementRow else "scores"
+    read = {"order": '"order"', "reading": "state, value, outside"}
+    columns = ", ".join(read.get(field, field) for field in kind._fields)
+    for some in chunks(names):
+        for *before, state, value, outside, call_id in db.execute(
+            f"select {columns} from {table} where {by} in ({marks(some)})", some
+        ):
+            reading = Reading(state=state, value=value, outside=outside)
+            yield kind._make([*before, reading, call_id])
 
 
 def add_certificate(
@@ -232,11 +267,28 @@ def certificates(
     return {gold: Certificate.model_validate_json(row[0])} if row else {}
 
 
-def _row(table: Table, row: Sequence[Any]) -> Any:
-    *names, state, value, outside, call_id = row
-    reading = Reading(state=state, value=value, outside=outside)
-    kind: type[Any] = JudgementRow if table == "judgements" else ScoreRow
-    return kind(*names, reading, call_id)
+class Standing(NamedTuple):
+    """What a judge's newest certificate by one principle says, on pairs of one name."""
+
+    principle: str
+    """The principle's text."""
+    gold: str
+    passed: bool
+    certificate: Certificate
+
+
+def standings(db: Database) -> dict[str, list[Standing]]:
+    """The newest certificate of every judge, principle and gold, by the judge's id."""
+    found: dict[str, list[Standing]] = {}
+    # Beside a lone max(), SQLite takes the other columns from the row that it was found in.
+    for judge_id, text, gold, passed, figures, _ in db.execute(
+        "select judge_id, text, gold, passed, figures, max(certificates.created_at)"
+        " from certificates join principles on principles.id = principle_id"
+        " group by judge_id, principle_id, gold order by text, gold"
+    ):
+        certificate = Certificate.model_validate_json(figures)
+        found.setdefault(judge_id, []).append(Standing(text, gold, bool(passed), certificate))
+    return found
 
 
 def _conversation(comparison: Comparison) -> str:

@@ -1,21 +1,19 @@
 """What people said of comparisons, and what is worth asking them next."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from sqlite_utils import Database
 
 from judges.labels import Choice, Label, Labelled
-from judges.records import Comparison, Reading
 from pipelines.store.calls import chunks, marks
 from pipelines.store.connection import now
-from pipelines.store.judgements import Compared, JudgementRow, Origin, ScoreRow
-from teachers.records import Message
+from pipelines.store.judgements import COMPARED, Compared, Origin, as_compared
 
-_COMPARED = (
-    "comparisons.conversation, first, second, source, prompt_id, first_sample, second_sample"
-)
+# For callers that have not moved on yet.
+from pipelines.store.judgements import grades as grades
+from pipelines.store.judgements import principle_text as principle_text
+from pipelines.store.judgements import verdicts as verdicts
+from teachers.records import content_id
 
 # Of one origin, not labelled by :annotator. An overall label is one without a principle.
 _UNLABELLED = """
@@ -49,6 +47,28 @@ def add_label(db: Database, label: Label) -> None:
     )
 
 
+def labelled_samples(db: Database, origin: Origin) -> set[frozenset[str]]:
+    """The pairs of samples that somebody has labelled as a whole."""
+    rows = db.execute(
+        "select distinct first_sample, second_sample from comparisons"
+        " join labels on comparison_id = comparisons.id"
+        " where source = ? and principle_id is null and choice != 'skip'"
+        " and first_sample is not null and second_sample is not null",
+        (origin,),
+    )
+    return {frozenset(both) for both in rows}
+
+
+def digest(db: Database, origin: Origin) -> str:
+    """One name for all that people have said of comparisons of an origin; empty if nothing."""
+    rows = db.execute(
+        "select labels.id, choice from labels join comparisons on comparisons.id = comparison_id"
+        " where source = ? order by 1",
+        (origin,),
+    ).fetchall()
+    return content_id("labels", rows) if rows else ""
+
+
 def unlabelled(
     db: Database, annotator: str, principle_id: str | None, origin: Origin
 ) -> Iterator[Compared]:
@@ -57,10 +77,10 @@ def unlabelled(
     Those that fewest have labelled, then those that AI judges are least sure of, then by id.
     """
     rows = db.execute(
-        f"select {_COMPARED} {_UNLABELLED} order by ({_LABELS}), coalesce(({_SURE}), 1.0), id",
+        f"select {COMPARED} {_UNLABELLED} order by ({_LABELS}), coalesce(({_SURE}), 1.0), id",
         {"annotator": annotator, "principle_id": principle_id, "origin": origin},
     )
-    return (one for one in map(_compared, rows) if not one.comparison.identical)
+    return (one for one in map(as_compared, rows) if not one.comparison.identical)
 
 
 def count_unlabelled(db: Database, annotator: str, principle_id: str | None, origin: Origin) -> int:
@@ -76,8 +96,8 @@ def compared(db: Database, comparison_ids: Iterable[str]) -> dict[str, Compared]
     """Stored comparisons by their ids."""
     found = {}
     for some in chunks(list(comparison_ids)):
-        rows = db.execute(f"select {_COMPARED} from comparisons where id in ({marks(some)})", some)
-        found.update({one.comparison.id: one for one in map(_compared, rows)})
+        rows = db.execute(f"select {COMPARED} from comparisons where id in ({marks(some)})", some)
+        found.update({one.comparison.id: one for one in map(as_compared, rows)})
     return found
 
 
@@ -117,43 +137,3 @@ def choices(
         ):
             found.setdefault(comparison_id, []).append(choice)
     return found
-
-
-def verdicts(db: Database, comparison_ids: Sequence[str]) -> Iterator[JudgementRow]:
-    """What comparing judges said of some comparisons."""
-    for some in chunks(comparison_ids):
-        for *names, state, value, outside, call_id in db.execute(
-            'select id, comparison_id, principle_id, judge_id, "order", state, value, outside,'
-            f" call_id from judgements where comparison_id in ({marks(some)})",
-            some,
-        ):
-            reading = Reading(state=state, value=value, outside=outside)
-            yield JudgementRow._make([*names, reading, call_id])
-
-
-def grades(db: Database, answer_ids: Sequence[str]) -> Iterator[ScoreRow]:
-    """What grading judges said of some answers."""
-    for some in chunks(answer_ids):
-        for *names, state, value, outside, call_id in db.execute(
-            "select id, answer_id, sample_id, principle_id, judge_id, state, value, outside,"
-            f" call_id from scores where answer_id in ({marks(some)})",
-            some,
-        ):
-            reading = Reading(state=state, value=value, outside=outside)
-            yield ScoreRow._make([*names, reading, call_id])
-
-
-def principle_text(db: Database, principle_id: str) -> str:
-    """What a principle says."""
-    row = db.execute("select text from principles where id = ?", (principle_id,)).fetchone()
-    return str(row[0])
-
-
-def _compared(row: Sequence[Any]) -> Compared:
-    conversation, first, second, source, prompt_id, one, other = row
-    comparison = Comparison(
-        conversation=tuple(Message(**turn) for turn in json.loads(conversation)),
-        first=first,
-        second=second,
-    )
-    return Compared(comparison, source, prompt_id, (one, other))

@@ -22,6 +22,15 @@ _RELATED: dict[str, tuple[tuple[str, str], ...]] = {
         ("verdicts", "select verifier, parser, state, answer from verdicts where sample_id = :id"),
         ("datasets", "select dataset_id, position from dataset_rows where sample_id = :id"),
         ("rejections", "select round_id, reason, detail from rejections where sample_id = :id"),
+        (
+            "pairs",
+            "select id, iif(chosen_sample = :id, 'chosen', 'rejected') side, source, p from pairs"
+            " where :id in (chosen_sample, rejected_sample) limit 50",
+        ),
+        (
+            "revisions",
+            "select id, number, stop, text from revisions where sample_id = :id order by number",
+        ),
     ),
     "verdicts": (),
     "datasets": (
@@ -68,8 +77,28 @@ _RELATED: dict[str, tuple[tuple[str, str], ...]] = {
             'select judge_id, principle_id, "order", state, value from judgements'
             " where comparison_id = :id limit 50",
         ),
+        (
+            "panel judgements",
+            "select id, principle_id, state, p, decided, spoke from panel_judgements"
+            " where comparison_id = :id limit 50",
+        ),
+        ("pairs", "select id, round_id, source, p from pairs where comparison_id = :id"),
+        (
+            "rejections",
+            "select round_id, reason, detail from pair_rejections where comparison_id = :id",
+        ),
     ),
     "judgements": (),
+    "panel_judgements": (),
+    "pairs": (
+        (
+            "answers",
+            "select iif(samples.id = chosen_sample, 'chosen', 'rejected') side, samples.id, text"
+            " from pairs join samples on samples.id in (chosen_sample, rejected_sample)"
+            " where pairs.id = :id",
+        ),
+    ),
+    "revisions": (),
     "scores": (),
     "certificates": (),
     "labels": (),

@@ -243,8 +243,7 @@ def m007_judgements(db: Database) -> None:
         # What trained a judge may not certify it.
         """
         create table seen_by_judges (
-            weights text not null, comparison_id text not null references comparisons (id),
-            primary key (weights, comparison_id)
+            weights text not null, unordered text not null, primary key (weights, unordered)
         ) strict, without rowid""",
         """
         create table footings (

@@ -10,7 +10,7 @@ from judges.aggregate import Decision
 from pipelines.store.connection import now
 from teachers.records import content_id
 
-Source = Literal["judge", "verifier", "construction", "human"]
+Authority = Literal["judge", "verifier", "construction", "human"]
 """Who says that the chosen answer is better."""
 
 
@@ -20,7 +20,7 @@ class PairRow(NamedTuple):
     comparison_id: str
     chosen_sample: str
     rejected_sample: str
-    source: Source
+    source: Authority
     p: float
     """Probability that the chosen answer is the better one."""
     decisions: tuple[Decision, ...] = ()

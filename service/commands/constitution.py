@@ -1,18 +1,16 @@
 """`preceptor constitution`: constitutions read, compared, committed, and taken in or out."""
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service import output
+from service.home import resolve, stored
 from service.output import Json
 
 if TYPE_CHECKING:
-    from sqlite_utils import Database
-
     from judges.constitution import Constitution
 
 constitution_app = typer.Typer(help="Say what good means, in versions.", no_args_is_help=True)
@@ -28,7 +26,7 @@ Output = Annotated[
 def lint(ref: Ref, json_: Json = False) -> None:
     """Say what is wrong with a constitution (exit status 1), and what is allowed but weak."""
     from judges.constitution_lint import lint as weaknesses_of
-    from service.constitutions import show_weaknesses
+    from service.constitutions import counted, show_weaknesses
 
     constitution = resolve(ref)
     found = weaknesses_of(constitution)
@@ -39,10 +37,9 @@ def lint(ref: Ref, json_: Json = False) -> None:
         return
     console = output.console()
     show_weaknesses(console, found)
-    said = f"{len(found)} weak points" if found else "nothing weak"
-    console.print(
-        f"{constitution.name}: {len(constitution.principles)} principles, {cases} cases, {said}"
-    )
+    said = counted(len(found), "weak point") if found else "nothing weak"
+    of = f"{counted(len(constitution.principles), 'principle')}, {counted(cases, 'case')}"
+    console.print(f"{constitution.name}: {of}, {said}")
 
 
 @constitution_app.command()
@@ -83,19 +80,20 @@ def commit(
 ) -> None:
     """Put a file's constitution in force under its name."""
     from judges.constitution_file import load
-    from judges.constitution_lint import lint as weaknesses_of
     from pipelines.store import constitutions
     from pipelines.store.connection import connect, transaction
-    from service.constitutions import show_weaknesses
+    from service.constitutions import mention_weaknesses
 
+    if not message.strip():
+        raise typer.BadParameter("say why it is as it is now", param_hint="--message")
     constitution = load(file)
     with closing(connect(output.home().store)) as opened, transaction(opened) as db:
-        version, new = constitutions.commit(db, constitution, author or _user(), message)
+        version, new = constitutions.commit(db, constitution, author or output.user(), message)
     if json_:
         output.print_json({**version._asdict(), "new": new})
         return
     console = output.console()
-    show_weaknesses(console, weaknesses_of(constitution))
+    mention_weaknesses(console, constitution, str(file))
     said = "committed as" if new else "has not changed; in force is"
     console.print(f"{version.name} {said} {version.id[:16]}", highlight=False)
 
@@ -130,11 +128,10 @@ def import_(
 ) -> None:
     """Read a constitution in Hugging Face's or Anthropic's layout, and print it in ours."""
     from judges.constitution_import import read
-    from judges.constitution_lint import lint as weaknesses_of
-    from service.constitutions import show_weaknesses
+    from service.constitutions import mention_weaknesses
 
     constitution = read(file)
-    show_weaknesses(output.console(stderr=True), weaknesses_of(constitution))
+    mention_weaknesses(output.console(stderr=True), constitution, str(to or "FILE"))
     _write(constitution, to, json_)
 
 
@@ -142,27 +139,6 @@ def import_(
 def export(ref: Ref, to: Output = None, json_: Json = False) -> None:
     """Print a constitution as a file that reads as the same version."""
     _write(resolve(ref), to, json_)
-
-
-@contextmanager
-def stored() -> "Iterator[Database | None]":
-    """The store, where there is one: looking makes none."""
-    from pipelines.store.connection import connect
-
-    store = output.home().store
-    if not store.is_file():
-        yield None
-        return
-    with closing(connect(store)) as db:
-        yield db
-
-
-def resolve(ref: str) -> "Constitution":
-    """A constitution by path, name or version, from this home's store."""
-    from pipelines.store import constitutions
-
-    with stored() as db:
-        return constitutions.resolve(ref, db)
 
 
 def _write(constitution: "Constitution", to: Path | None, json_: bool) -> None:
@@ -180,14 +156,3 @@ def _write(constitution: "Constitution", to: Path | None, json_: bool) -> None:
         typer.echo(dump(constitution), nl=False)
     else:
         output.console().print(f"written to {to}", soft_wrap=True)
-
-
-def _user() -> str:
-    """The user's name; a container may run as somebody who has only a number."""
-    import getpass
-    import os
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())

@@ -56,7 +56,7 @@ def label(
         from service.labelling import Session
 
         wanted = _principle(db, principle, constitution)
-        session = Session(output.console(), db, annotator or _user(), wanted, origin)
+        session = Session(output.console(), db, annotator or output.user(), wanted, origin)
         done = session.rank(limit) if rank else session.label(limit)
         session.console.print(session.what_next(done), highlight=False)
 
@@ -71,9 +71,14 @@ def _show_statistics(db: "Database", json_: bool) -> None:
         output.print_json(people.as_json(persons, judges))
         return
     console = output.console()
+    if not persons:
+        console.print("nobody has labelled anything yet: preceptor label")
+        return
     people.show_annotators(console, persons)
     console.print()
     people.show_judges(console, judges)
+    if not judges:
+        console.print("no judge has judged what people labelled")
 
 
 def _principle(db: "Database", name: str | None, ref: str | None) -> "Principle | None":
@@ -82,9 +87,3 @@ def _principle(db: "Database", name: str | None, ref: str | None) -> "Principle 
     if (name is None) != (ref is None):
         raise typer.BadParameter("--principle and --constitution go together")
     return constitutions.resolve(ref, db).principle(name) if name and ref else None
-
-
-def _user() -> str:
-    import getpass
-
-    return getpass.getuser()

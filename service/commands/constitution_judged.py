@@ -1,24 +1,23 @@
-"""`preceptor constitution test` and `preview`, and `preceptor judge`: what needs a judge."""
+"""`preceptor constitution test` and `preview`: what needs a judge."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from service import output
+from service.home import bench, resolve, stored
 from service.output import Json
 
 if TYPE_CHECKING:
     from judges.certify import Certificate
     from judges.constitution import Constitution, Principle
-    from pipelines.preview import Plan, Preview
+    from judges.judge import Judge
+    from pipelines.preview import Changed, Plan, Preview
     from pipelines.recipe import JudgeSection, Recipe
     from pipelines.store.rounds import Judged
-    from pipelines.workbench import Workbench
-
-judge_app = typer.Typer(help="Look after judges and their verdicts.", no_args_is_help=True)
 
 _REF = "A file's path, a name, or a version's id or its beginning."
 _RECIPE = "Take the judge, its criteria and the engine from this recipe."
@@ -29,8 +28,9 @@ Model = Annotated[str | None, typer.Option(help="The model's name at that endpoi
 KeyVariable = Annotated[
     str | None, typer.Option(help="Name of the environment variable with the endpoint's key.")
 ]
+Kinds = Literal["compare", "score", "follows"]
 Kind = Annotated[
-    str, typer.Option(help="How it judges: compare, score or follows; see docs/recipe.md.")
+    Kinds, typer.Option(help="How it judges: compare, score or follows; see docs/recipe.md.")
 ]
 Rationale = Annotated[bool, typer.Option("--rationale", help="Ask for reasons first (compare).")]
 
@@ -50,11 +50,12 @@ def certify(
     gold: Annotated[
         Path | None, typer.Option(help="Measure on this file of preference pairs, not on cases.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Most pairs a principle.", min=1)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Most pairs a principle; for a first look.", min=1)
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Measure a judge on a constitution's cases: which principles may it label with?"""
-    from service.commands.constitution import resolve
     from service.judges import show_certificates
 
     constitution = resolve(ref)
@@ -65,12 +66,18 @@ def certify(
     judge, found = asyncio.run(_measure(loaded, section, principles, gold, limit, quiet=json_))
     if json_:
         told = {
-            name: {**one.model_dump(), "faults": one.faults(section.certify)}
+            name: one and {**one.model_dump(), "faults": one.faults(section.certify)}
             for name, one in found.items()
         }
-        output.print_json({"judge": judge, "constitution": constitution.id, "principles": told})
+        output.print_json(
+            {"judge": judge.name, "constitution": constitution.id, "principles": told}
+        )
     else:
         show_certificates(output.console(), judge, found, section.certify)
+        if limit:
+            output.console().print(
+                "Principles of which --limit left pairs out got no certificate.", style="dim"
+            )
 
 
 def preview(
@@ -89,8 +96,7 @@ def preview(
     json_: Json = False,
 ) -> None:
     """What an edit would change in the pairs that are stored, before it is committed."""
-    from service.commands.constitution import resolve
-    from service.judges import show_cost, show_preview
+    from service.previews import show_cost, show_preview
 
     new = resolve(edited)
     last = _last_judged()
@@ -113,41 +119,6 @@ def preview(
         show_preview(output.console(), found, shown)
 
 
-@judge_app.command("list")
-def list_(json_: Json = False) -> None:
-    """Every judge that has spoken, with its newest certificates."""
-    from pipelines.store.query import query
-    from service.tables import as_json, show_rows
-
-    rows = query(
-        output.home().store,
-        "select substr(judges.id, 1, 12) judge, kind, substr(weights, 1, 40) weights,"
-        " substr(text, 1, 60) principle, gold, passed,"
-        " round(json_extract(figures, '$.accuracy'), 3) accuracy,"
-        " json_extract(figures, '$.n') n from judges"
-        " left join certificates on judge_id = judges.id"
-        " left join principles on principles.id = principle_id order by certificates.created_at",
-    )
-    if json_:
-        typer.echo(as_json(rows))
-    else:
-        show_rows(output.console(), rows)
-
-
-@judge_app.command()
-def reparse(
-    judge: Annotated[str | None, typer.Argument(help="A judge's id, or its beginning.")] = None,
-    json_: Json = False,
-) -> None:
-    """Read every stored reply again, without asking anybody: for when the reading has changed."""
-    changed = asyncio.run(_reparse(judge, quiet=json_))
-    if json_:
-        output.print_json(changed)
-        return
-    for name, count in changed.items():
-        output.console().print(f"{name[:16]}: {count} verdicts changed", highlight=False)
-
-
 async def _measure(
     recipe: "Recipe | None",
     section: "JudgeSection",
@@ -156,22 +127,35 @@ async def _measure(
     limit: int | None,
     *,
     quiet: bool,
-) -> "tuple[str, dict[str, Certificate]]":
-    from pipelines.certification import case_pair, measure
+) -> "tuple[Judge, dict[str, Certificate | None]]":
+    """The judge's figures by principle; None for one that has no cases."""
+    from pipelines.certification import CASES, case_pair, measure
     from pipelines.gold import read_gold
     from pipelines.seat import seated
 
     pairs = read_gold(gold) if gold else None
-    async with _bench(recipe, quiet) as bench:
-        seat = await seated(bench, section)
-        found = {}
+    name = gold.name if gold else CASES
+    found: dict[str, Certificate | None] = {}
+    async with bench(recipe, quiet=quiet) as opened:
+        seat = await seated(opened, section)
         for principle in principles:
             known = pairs or [case_pair(case) for case in principle.cases]
-            name = gold.name if gold else "cases"
-            found[principle.id] = await measure(
-                bench, seat, principle, known[:limit], name, section.certify
+            some = known[:limit]
+            found[principle.id] = (
+                await measure(
+                    opened,
+                    seat,
+                    principle,
+                    some,
+                    name,
+                    section.certify,
+                    # What holds for some of the pairs is no certificate for all of them.
+                    store=len(some) == len(known),
+                )
+                if some
+                else None
             )
-        return seat.judge.name, found
+        return seat.judge, found
 
 
 async def _preview(
@@ -190,18 +174,17 @@ async def _preview(
     if recipe.judge is None:
         raise ConfigError("This recipe has no judge.", hint="--recipe names one that has.")
     old, new = (_only(one, recipe.principles) for one in (old, new))
-    async with _bench(recipe, quiet) as bench:
-        seat = await seated(bench, recipe.judge)
-        planned = plan(bench, seat.judge, old, new, sample)
+    async with bench(recipe, quiet=quiet) as opened:
+        seat = await seated(opened, recipe.judge)
+        planned = plan(opened, seat.judge, old, new, sample)
         if not agreed(planned):
             return None
-        return await preview(bench, seat, old, new, planned, recipe.pairs.min_margin)
+        return await preview(opened, seat, old, new, planned, recipe.pairs.min_margin)
 
 
 def _last_judged() -> "Judged | None":
     """The round whose comparisons were judged last."""
     from pipelines.store import rounds
-    from service.commands.constitution import stored
 
     with stored() as db:
         return rounds.last_judged(db) if db else None
@@ -210,7 +193,6 @@ def _last_judged() -> "Judged | None":
 def _before(name: str, last: "Judged | None") -> "Constitution":
     """The version in force; where none was committed, the one that the last round went by."""
     from pipelines.store import constitutions
-    from service.commands.constitution import resolve, stored
 
     with stored() as db:
         found = constitutions.version(db, name) if db else None
@@ -245,26 +227,6 @@ def _only(constitution: "Constitution", names: Sequence[str]) -> "Constitution":
     return constitution.model_copy(update={"principles": tuple(chosen)})
 
 
-async def _reparse(name: str | None, *, quiet: bool) -> dict[str, int]:
-    from pipelines.judging import reparse
-    from pipelines.store import judgements
-    from teachers.errors import ConfigError
-
-    async with _bench(None, quiet) as bench:
-        found = [one for one in judgements.judges(bench.db) if one.id.startswith(name or "")]
-        if not found:
-            raise ConfigError(f"No judge's id begins with {name!r}." if name else "No judge yet.")
-        return {one.id: reparse(bench, one) for one in found}
-
-
-def _bench(recipe: "Recipe | None", quiet: bool) -> "Workbench":
-    from pipelines.workbench import Workbench
-    from service.progress import Shown
-
-    progress = Shown(output.console(stderr=quiet))
-    return Workbench(output.home(), progress, recipe.engine if recipe else None)
-
-
 def _loaded(path: Path | None) -> "Recipe | None":
     from pipelines.recipe_file import load
 
@@ -277,13 +239,14 @@ def _judge(
     url: str | None,
     model: str | None,
     api_key_env: str | None,
-    kind: str,
+    kind: Kinds,
     rationale: bool,
 ) -> "JudgeSection":
     """The judge that the options describe, or the recipe's."""
     from pydantic import ValidationError
 
     from pipelines.recipe import JudgeSection
+    from pipelines.recipe_file import in_words
     from teachers.errors import ConfigError
 
     if weights is None and url is None and recipe is not None and recipe.judge is not None:
@@ -294,13 +257,15 @@ def _judge(
             | {"kind": kind, "rationale": rationale}
         )
     except ValidationError as wrong:
-        what = wrong.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        error = wrong.errors(include_url=False)[0]
+        whose = f"The judge's {error['loc'][0]}" if error["loc"] else "The judge"
         raise ConfigError(
-            f"The judge {what}.", hint="--recipe, --weights, or --url and --model name one."
+            f"{whose} {in_words(error)}.",
+            hint="--recipe, --weights, or --url and --model name one.",
         ) from wrong
 
 
-def _changed(one: Any) -> dict[str, Any]:
+def _changed(one: "Changed") -> dict[str, Any]:
     comparison = one.compared.comparison
     return {
         "comparison": comparison.id,
@@ -311,9 +276,3 @@ def _changed(one: Any) -> dict[str, Any]:
         "before": one.before.model_dump(),
         "after": one.after.model_dump(),
     }
-
-
-def add_to(constitution_app: typer.Typer) -> None:
-    """Hang the commands that need a judge beside those that do not."""
-    constitution_app.command("test")(certify)
-    constitution_app.command("preview")(preview)

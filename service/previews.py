@@ -1,0 +1,40 @@
+"""How previews of edited constitutions look in a terminal."""
+
+from rich.console import Console
+
+from pipelines.preview import Changed, Plan, Preview
+from service.tables import plain, table
+
+
+def show_cost(console: Console, plan: Plan) -> None:
+    """What a preview would spend."""
+    time = f", about {plan.seconds:.0f} s" if plan.seconds is not None else ""
+    console.print(f"{plan.calls} calls to the judge are missing for this{time}.")
+
+
+def show_preview(console: Console, preview: Preview, shown: int) -> None:
+    """What an edit would change, and some of the pairs in full."""
+    kind = "exact" if preview.exact else "judged on a sample"
+    console.print(f"{preview.comparisons} stored comparisons, {kind}")
+    effects = [(name, count) for name, count in preview.effects.items()]
+    console.print(table(["pairs", ""], effects))
+    if preview.affected is not None and not preview.exact:
+        console.print(f"share of pairs that change: {str(preview.affected).strip()}")
+    for name, counts in preview.by_principle.items():
+        told = ", ".join(f"{effect} {count}" for effect, count in counts.items())
+        console.print(f"[bold]{name}[/bold], reworded: {told}")
+    for one in preview.changed[:shown]:
+        _show_changed(console, one)
+    if len(preview.changed) > shown:
+        console.print(f"{len(preview.changed) - shown} more (--show)", style="dim")
+
+
+def _show_changed(console: Console, one: Changed) -> None:
+    comparison = one.compared.comparison
+    console.print(f"\n[bold]{one.effect}[/bold]: {one.before.state} -> {one.after.state}")
+    request = comparison.conversation[-1].content
+    console.print(plain(request), style="italic")
+    grid = table(["first", "second"], [])
+    grid.padding = (0, 2, 0, 0)
+    grid.add_row(plain(comparison.first), plain(comparison.second))
+    console.print(grid)
