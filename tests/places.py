@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -69,6 +70,8 @@ class Place:
             text=True,
             cwd=ROOT,
             env={**os.environ, "PRECEPTOR_HOME": str(self.home.root), **environment},
+            # Whoever runs the tests in the background has SIGINT ignored, and so would the child.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def ask(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
