@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import httpx
 
 from pipelines.home import Home
-from pipelines.stages.train import probe_path
 from pipelines.store import checkpoints
 from pipelines.store.checkpoints import CHAMPION, Base
 from pipelines.store.connection import connect
+from pipelines.training.job import RunFolder
 from teachers.engine import Engine, EngineSettings
 from teachers.errors import ConfigError, PreceptorError
 from teachers.progress import Progress
@@ -52,7 +52,7 @@ def wanted(home: Home) -> Served:
             f"{checkpoint.merged} is not what was trained: its files have changed.",
             hint="preceptor rollback serves the checkpoint before it.",
         )
-    return Served(weights, Probe.read(probe_path(checkpoint)), checkpoint.id)
+    return Served(weights, Probe.read(RunFolder(checkpoint.merged.parent).probe), checkpoint.id)
 
 
 def _base(base: Base | None) -> Served:

@@ -98,8 +98,3 @@ def _checkpoint(run_id: str, folder: Path, result: Result) -> Checkpoint:
         merged=folder / "merged",
         weights=result.weights,
     )
-
-
-def probe_path(checkpoint: Checkpoint) -> Path:
-    """Where the trainer's log-probabilities of the checkpoint are."""
-    return checkpoint.merged.parent / "probe.json"
