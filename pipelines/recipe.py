@@ -3,6 +3,7 @@
 The docstring under a field is its help (`preceptor recipe fields`).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,6 +18,11 @@ from pydantic import (
 )
 
 from judges.certify import Criteria
+from judges.rewards import EFFICIENCY, JUDGE, OWN, RewardTerm, check_terms
+from judges.verifiers import versioned
+from pipelines.training.curriculum import Pacing
+from pipelines.training.guards import Guards
+from teachers.errors import ConfigError, VerifierError
 from teachers.prompting.template import Example, Template
 from teachers.records import Sampling
 
@@ -25,6 +31,23 @@ class Section(BaseModel):
     """A part of a recipe."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _check_verifier(name: str) -> None:
+    try:
+        versioned(name)
+    except VerifierError as unknown:
+        raise ValueError(f"{unknown.message} {unknown.hint}") from unknown
+
+
+def _check_terms(terms: Sequence[RewardTerm]) -> None:
+    try:
+        check_terms(terms)
+    except ConfigError as unfit:
+        raise ValueError(f"{unfit.message} {unfit.hint}".strip()) from unfit
+    for term in terms:
+        if term.verifier not in (OWN, EFFICIENCY, JUDGE):
+            _check_verifier(term.verifier)
 
 
 class Generator(Section):
@@ -59,12 +82,20 @@ class PromptFile(Section):
     """Field with the question."""
     answer: str = "answer"
     """Field with the answer. A GSM8K answer (`working #### N`) is taken apart."""
-    verifier: Literal["number", "exact", "none"] = "number"
-    """Which verifier decides; `none` if there is no right answer: then a judge does."""
+    verifier: str = "number"
+    """Which verifier decides (`preceptor verify --help` lists them), or `module:function`; `none`
+    if there is no right answer: then a judge does."""
     train: int = Field(default=300, ge=0)
     """Most prompts for training."""
     held_out: int = Field(default=100, ge=0)
     """Most prompts for the gate."""
+
+    @field_validator("verifier")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name != "none":
+            _check_verifier(name)
+        return name
 
     @property
     def task(self) -> str:
@@ -279,7 +310,37 @@ class Tuning(Section):
     """Seed of initialisation and order."""
 
 
-Objective = Literal["sft", "dpo", "kto", "orpo", "simpo", "judge"]
+class Rollouts(Section):
+    """How the policy in training is sampled (grpo, rloo). Answers are drawn at temperature 1 from
+    the whole distribution: anything else would not be the policy that is trained."""
+
+    batches: int = Field(default=40, ge=1)
+    """Batches of rollouts in all; the policy is the same throughout a batch."""
+    prompts: int = Field(default=8, ge=1)
+    """Prompts a batch."""
+    group: int = Field(default=8, ge=2, le=64)
+    """Answers a prompt: an answer's advantage is how it compares with the others of its group."""
+    updates: int = Field(default=1, ge=1)
+    """Optimizer steps a batch."""
+    max_tokens: int = Field(default=256, ge=1)
+    """An answer is cut after this many tokens."""
+    draws: int = Field(default=2, ge=1, le=8)
+    """A group whose rewards are all the same teaches nothing and is replaced by another prompt's;
+    so often at most is drawn (DAPO's dynamic sampling, arXiv 2503.14476, 3.2)."""
+    sampler: Literal["engine", "transformers"] = "engine"
+    """`engine` samples from a vLLM server that is given the policy before each batch;
+    `transformers` samples in the training process: slower, exact, and for any adapter."""
+    truncate: float = Field(default=2.0, gt=1)
+    """The server's arithmetic is not the trainer's: a token counts by the ratio of the two
+    probabilities, at most by this much (truncated importance sampling)."""
+
+    @property
+    def size(self) -> int:
+        """Answers a batch."""
+        return self.prompts * self.group
+
+
+Objective = Literal["sft", "dpo", "kto", "orpo", "simpo", "judge", "grpo", "rloo"]
 
 # By TRL's names, the one that is meant if none is given first.
 _LOSSES = {
@@ -288,19 +349,27 @@ _LOSSES = {
         *("aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
     ),
     "kto": ("kto", "apo_zero_unpaired"),
+    # gspo is TRL's grpo with ratios of whole answers.
+    "grpo": ("dapo", "grpo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "gspo"),
 }
+_POLICY = ("grpo", "rloo")
 _SMOOTHED = {"sigmoid", "robust", "exo_pair", "aot", "aot_unpaired"}
 # Whoever sets one of these expects it to be obeyed: set for another objective, it is an error.
 _ONLY_FOR = {
     "dropout": ("sft", "judge"),
     "packing": ("sft",),
-    "loss": ("dpo", "kto"),
+    "loss": ("dpo", "kto", "grpo"),
     "loss_weights": ("dpo",),
     "beta": ("dpo", "kto", "orpo", "simpo"),
     "label_smoothing": ("dpo", "orpo", "simpo"),
     "soft_labels": ("dpo", "orpo", "simpo"),
     "margin": ("simpo",),
     "precompute_reference": ("dpo", "kto"),
+    "kl": _POLICY,
+    "clip_low": _POLICY,
+    "clip_high": _POLICY,
+    "scale": ("grpo",),
+    "leave_out_cut": _POLICY,
 }
 
 
@@ -309,9 +378,11 @@ class Train(Tuning):
 
     objective: Objective = "sft"
     """`sft` learns from right answers, dpo, kto, orpo and simpo from pairs of a better and a worse
-    one; `judge` makes a judge of the model, not a student."""
+    one; `judge` makes a judge of the model, not a student; grpo and rloo from the rewards of what
+    the student answers while it learns."""
     loss: tuple[str, ...] = ()
-    """Losses of dpo or kto by TRL's names; `sigmoid` for dpo, `kto` for kto if not given."""
+    """Losses of dpo, kto or grpo by TRL's names; `sigmoid` for dpo, `kto` for kto, `dapo` for grpo
+    if not given."""
     loss_weights: tuple[float, ...] = ()
     """Factor of each of several losses; 1 if not given."""
     beta: float = Field(default=0.1, gt=0)
@@ -324,6 +395,17 @@ class Train(Tuning):
     """By how much a chosen answer's scaled log-probability is to lead (simpo's gamma)."""
     precompute_reference: bool = False
     """Ask the base about every answer once, before training: saves time from two epochs on."""
+    kl: float = Field(default=0.0, ge=0)
+    """Weight of the divergence from the base; 0 leaves the base out."""
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """A token's probability counts as changed by this share at most, downwards,"""
+    clip_high: float = Field(default=0.28, gt=0)
+    """and upwards: rare tokens need more room (DAPO's clip-higher, arXiv 2503.14476, 3.1)."""
+    scale: Literal["group", "batch", "none"] = "group"
+    """Advantages are divided by the standard deviation of their group's rewards, or the batch's;
+    with `none` hard and easy prompts do not count more than others (Dr. GRPO, arXiv 2503.20783)."""
+    leave_out_cut: bool = False
+    """Answers that were cut at rollouts.max_tokens are not learned from, neither way."""
 
     @field_validator("loss", mode="before")
     @classmethod
@@ -340,8 +422,8 @@ class Train(Tuning):
             raise ValueError(f"no such loss: {strange[0]!r}; known: {', '.join(known)}")
         if self.loss_weights and len(self.loss_weights) != len(self.losses):
             raise ValueError("loss_weights needs one number for each loss")
-        if self.objective == "kto" and len(self.loss) > 1:
-            raise ValueError("kto takes one loss")
+        if self.objective in ("kto", "grpo") and len(self.loss) > 1:
+            raise ValueError(f"{self.objective} takes one loss")
         if self.losses == ("kto",) and self.batch_size < 2:
             raise ValueError("kto compares the rows of a batch: batch_size must be 2 or more")
         self._check_smoothing()
@@ -368,7 +450,12 @@ class Train(Tuning):
     @property
     def wants_pairs(self) -> bool:
         """Whether the dataset has pairs of answers, not single ones."""
-        return self.objective not in ("sft", "judge")
+        return self.objective not in ("sft", "judge", *_POLICY)
+
+    @property
+    def wants_rollouts(self) -> bool:
+        """Whether the student learns from what it answers while it is trained."""
+        return self.objective in _POLICY
 
     @model_serializer(mode="wrap")
     def _brief(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -448,6 +535,17 @@ class Recipe(Section):
     """How answers become preference pairs."""
     lessons: Lessons = Lessons()
     """What a judge of one's own learns, and what it has to reach."""
+    rollouts: Rollouts = Rollouts()
+    """How the policy in training is sampled (grpo, rloo)."""
+    rewards: tuple[RewardTerm, ...] = (RewardTerm(name="right", verifier=OWN),)
+    """What its answers earn: the weighted sum of these terms; each is kept by itself as well."""
+    watched: tuple[RewardTerm, ...] = (RewardTerm(name="watched", verifier=OWN, parser="lenient"),)
+    """Measured on every answer and never learned from: the first one's score has to rise with the
+    reward."""
+    guards: Guards = Guards()
+    """When training pauses because its reward may be hacked."""
+    pacing: Pacing = Pacing()
+    """Which prompts are left alone, because they are solved or out of reach."""
     train: Train = Train()
     """How the student is trained."""
     gate: Gate = Gate()
@@ -495,6 +593,43 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _batches_come_out_even(self) -> Self:
+        train, rollouts = self.train, self.rollouts
+        if not train.wants_rollouts:
+            return self
+        if train.accumulation != 1:
+            raise ValueError("train.accumulation follows from rollouts and train.batch_size here")
+        if rollouts.size % (train.batch_size * rollouts.updates):
+            raise ValueError(
+                f"a batch of {rollouts.size} answers (rollouts.prompts x group) cannot be shared "
+                f"out to {rollouts.updates} updates of train.batch_size {train.batch_size}"
+            )
+        if train.save_steps % rollouts.updates:
+            raise ValueError(
+                "train.save_steps has to be a multiple of rollouts.updates: a checkpoint within a "
+                "batch could not be gone on from exactly"
+            )
+        _check_terms(self.rewards)
+        if self.watched:
+            _check_terms(self.watched)
+        names = [term.name for term in (*self.rewards, *self.watched)]
+        if len(set(names)) < len(names):
+            raise ValueError("rewards and watched have two terms of one name")
+        self._check_judge_of_rewards()
+        own = any(term.verifier == OWN for term in (*self.rewards, *self.watched))
+        if own and (open_ := [file.task for file in self.supply.files if file.verifier == "none"]):
+            raise ValueError(f"{open_[0]!r} has no verifier of its own, and a term asks for it")
+        return self
+
+    def _check_judge_of_rewards(self) -> None:
+        if not any(term.verifier == JUDGE for term in (*self.rewards, *self.watched)):
+            return
+        if self.judge is None or self.constitution is None:
+            raise ValueError("a reward asks for a judge: name one, and a constitution")
+        if self.judge.kind == "compare" or self.panel:
+            raise ValueError("rewards take one judge that grades: kind score or follows")
+
+    @model_validator(mode="after")
     def _pairs_have_labels(self) -> Self:
         if self.train.objective == "judge":
             if self.constitution is None:
@@ -507,6 +642,8 @@ class Recipe(Section):
                 raise ValueError(
                     "champion is the student that is served; a judge needs another name"
                 )
+            return self
+        if self.train.wants_rollouts:
             return self
         if not self.train.wants_pairs:
             if unchecked := [file.task for file in self.supply.files if file.verifier == "none"]:

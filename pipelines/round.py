@@ -16,6 +16,7 @@ from pipelines.stages import (
     build,
     certify,
     compare,
+    exercises,
     gate,
     label,
     lessons,
@@ -28,12 +29,20 @@ from pipelines.stages import (
 )
 from pipelines.store import constitutions, rounds
 from pipelines.store.connection import transaction
-from teachers.errors import PreceptorError, RoundStopped, StoreError, StoreFull, Uncertified
+from teachers.errors import (
+    GuardTripped,
+    PreceptorError,
+    RoundStopped,
+    StoreError,
+    StoreFull,
+    Uncertified,
+)
 from teachers.progress import Progress
 
 STAGES = (supply, sample, label, build, train, gate, promote)
 PREFERENCE_STAGES = (supply, sample, compare, pair, train, gate, promote)
 REVISION_STAGES = (supply, sample, revise, compare, pair, train, gate, promote)
+POLICY_STAGES = (supply, exercises, train, gate, promote)
 JUDGE_STAGES = (supply, sample, compare, lessons, train, certify)
 
 
@@ -77,6 +86,8 @@ def stages_of(recipe: Recipe) -> Sequence[Any]:
     """The stages of a round, by what it trains."""
     if recipe.train.objective == "judge":
         return JUDGE_STAGES
+    if recipe.train.wants_rollouts:
+        return POLICY_STAGES
     if recipe.pairs.revisions:
         return REVISION_STAGES
     return PREFERENCE_STAGES if recipe.train.wants_pairs else STAGES
@@ -124,7 +135,7 @@ def _close(context: Context, state: rounds.RoundState, note: str = "") -> None:
 
 
 def _state(error: BaseException) -> tuple[rounds.RoundState, str]:
-    if isinstance(error, RoundStopped | Uncertified):
+    if isinstance(error, RoundStopped | Uncertified | GuardTripped):
         return "stopped", error.message
     if isinstance(error, Exception):
         return "failed", error.message if isinstance(error, PreceptorError) else repr(error)

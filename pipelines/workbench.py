@@ -88,17 +88,22 @@ class Workbench:
         known = probe is not None or weights.fingerprint == self._started_from
         if self._engine is None or not (known and same_shape(weights, self._engine.weights)):
             await self.stop_engine()
-            self._engine = Engine(
-                weights,
-                self.home.root,
-                settings=EngineSettings(**self._engine_section.model_dump()),
-                concurrency=self._concurrency,
-                progress=self.progress,
-            )
+            self._engine = self.another_engine(weights)
             self._started_from = weights.fingerprint
         await self._engine.ensure()
         await self._engine.load(weights, probe)
         return self._engine
+
+    def another_engine(self, weights: Weights, name: str = "student") -> Engine:
+        """A server as the recipe says; whoever asks for one starts and stops it."""
+        return Engine(
+            weights,
+            self.home.root,
+            settings=EngineSettings(**self._engine_section.model_dump()),
+            concurrency=self._concurrency,
+            name=name,
+            progress=self.progress,
+        )
 
     async def stop_engine(self) -> None:
         """Stop the server, if one runs: its memory or its GPU is wanted for something else."""

@@ -14,6 +14,8 @@ from service.commands import constitution_judged
 from service.commands.constitution import constitution_app
 from service.commands.judge import judge_app
 from service.commands.label import label
+from service.commands.rollouts import rollouts
+from service.commands.verify import verify
 from service.output import Json
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ constitution_app.command("preview")(constitution_judged.preview)
 app.add_typer(constitution_app, name="constitution")
 app.add_typer(judge_app, name="judge")
 app.command()(label)
+app.command()(verify)
+app.command()(rollouts)
 
 # What typer makes of Ctrl-C, as shells do.
 INTERRUPTED = 130

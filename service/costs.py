@@ -41,6 +41,12 @@ def rows(recipe: Recipe) -> int:
     return train * min(recipe.build.per_prompt, recipe.teacher.sampling.n)
 
 
+def rollouts(recipe: Recipe) -> int:
+    """Answers of the policy in training."""
+    section = recipe.rollouts
+    return section.batches * section.size * section.draws if recipe.train.wants_rollouts else 0
+
+
 def calls(recipe: Recipe, constitutions: Sequence[Constitution]) -> Calls:
     """What a round asks, where nothing is stored yet.
 
@@ -77,6 +83,8 @@ def _answers(recipe: Recipe) -> int:
 
 def _teacher(recipe: Recipe) -> int:
     train = prompts(recipe).train
+    if recipe.train.wants_rollouts:
+        return 0  # the student answers while it is trained: `rollouts`
     if recipe.train.objective == "sft":
         return train
     plain = 0 if recipe.pairs.source == "construction" else 1

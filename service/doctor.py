@@ -17,11 +17,13 @@ from typing import NamedTuple
 
 import psutil
 
+from judges.verifiers.sandbox import INSTALL, best_tier
 from pipelines.home import Home
 from pipelines.store.connection import loaded_version, wal_is_safe
 from pipelines.store.health import health
 from service.serving import running
 from teachers.engine import has_nvidia
+from teachers.errors import VerifierError
 from teachers.files import sha256_of
 from teachers.process import alive
 from teachers.weights import PACKAGED
@@ -46,7 +48,9 @@ class Finding(NamedTuple):
 
 
 def check(home: Home, port: int = GATEWAY_PORT) -> list[Finding]:
-    """Look at everything that a round or a server needs. Changes nothing, and starts nothing.
+    """Look at everything that a round or a server needs.
+
+    Changes nothing, and starts nothing but a program of one line in each kind of jail.
 
     Args:
         home: the installation to look at; it need not exist yet.
@@ -64,6 +68,7 @@ def check(home: Home, port: int = GATEWAY_PORT) -> list[Finding]:
         *(text_only() if device == "cpu" else []),
         *([numa()] if device == "cpu" else []),
         *models(),
+        sandbox(),
         store(home.store),
         engines(home.root),
         gateway(home, port),
@@ -171,6 +176,17 @@ def models() -> Iterator[Finding]:
             yield Finding("model", False, f"{file} is not the file it should be", todo)
         else:
             yield Finding("model", True, f"{name}, {file.stat().st_size / 1e6:.0f} MB")
+
+
+def sandbox() -> Finding:
+    """The jail that model-written code runs in."""
+    try:
+        tier = best_tier()
+    except VerifierError as none:
+        return Finding("sandbox", None, none.message, none.hint)
+    if tier == "bubblewrap":
+        return Finding("sandbox", True, "bubblewrap")
+    return Finding("sandbox", None, f"{tier}, the second best", INSTALL)
 
 
 def store(path: Path) -> Finding:

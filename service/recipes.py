@@ -29,7 +29,7 @@ def facts_of(recipe: Recipe) -> dict[str, str]:
         "objective": ", ".join((train.objective, *train.losses)),
         "tasks": ", ".join(recipe.supply.tasks),
         "teacher": _place(recipe.teacher, base),
-        "prompts": f"up to {prompts.train}, {_answers(recipe)} each",
+        "prompts": f"up to {prompts.train}{_answers(recipe)}",
         "held out": f"up to {prompts.held_out} prompts",
         "calls": f"up to {calls.teacher} to the teacher, {calls.judge} to judges, "
         f"{calls.gate} for the gate's answers",
@@ -39,6 +39,13 @@ def facts_of(recipe: Recipe) -> dict[str, str]:
     if recipe.judge is not None:
         judges = (f"{_place(one, base)} ({one.kind})" for one in recipe.judges)
         facts["panel" if recipe.panel else "judge"] = "; ".join(judges)
+    if train.wants_rollouts:
+        shape = recipe.rollouts
+        facts["rollouts"] = (
+            f"{shape.batches} batches of {shape.prompts} prompts, {shape.group} answers each; up "
+            f"to {costs.rollouts(recipe)} with those that are drawn again"
+        )
+        facts["rewards"] = ", ".join(f"{one.name} x {one.weight:g}" for one in recipe.rewards)
     if train.wants_pairs:
         facts["pairs"] = f"labelled by {recipe.pairs.source}"
     if recipe.pairs.revisions:
@@ -67,6 +74,8 @@ def _of_the_supply(recipe: Recipe) -> Iterator[str]:
             f"gate.min_items: {least} are asked for, and at most {held_out} {kind} are held out; "
             "raise held_out of the supply's sources, or lower this"
         )
+    if recipe.train.wants_rollouts:
+        return
     place = "pairs" if wants_pairs else "build"
     least = recipe.pairs.minimum if wants_pairs else recipe.build.minimum
     if (most := costs.rows(recipe)) < least:
@@ -107,11 +116,13 @@ def _of_the_models(recipe: Recipe) -> Iterator[str]:
 
 def _answers(recipe: Recipe) -> str:
     plain, guided = recipe.teacher.sampling.n, 2 * recipe.pairs.guided
+    if recipe.train.wants_rollouts:
+        return ""
     if recipe.train.objective == "sft":
-        return f"{plain} answers"
+        return f", {plain} answers each"
     told = [] if recipe.pairs.source == "construction" else [f"{plain} answers"]
     told += [f"{guided} guided answers"] if guided else []
-    return " and ".join(told)
+    return f", {' and '.join(told)} each"
 
 
 def _place(place: Place, base: str) -> str:

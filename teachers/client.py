@@ -77,6 +77,16 @@ class Usage(NamedTuple):
     completion_tokens: int
 
 
+class Tokens(NamedTuple):
+    """One answer as the tokens it was sampled as."""
+
+    ids: tuple[int, ...]
+    """With the end token, if it came to its end."""
+    logprobs: tuple[float, ...]
+    """Of each token, in nats, at temperature 1."""
+    finish_reason: str
+
+
 class Completion(NamedTuple):
     """A call's answers. `samples` has the length that the call's `n` asked for."""
 
@@ -184,6 +194,32 @@ class Client:
             ]
         except (KeyError, TypeError) as missing:
             raise BadAnswer(f"A prompt token has no log-probability: {missing}.") from missing
+
+    async def sample(self, prompt: Sequence[int], n: int, max_tokens: int) -> list[Tokens]:
+        """Answers drawn at temperature 1 from the whole distribution, as tokens.
+
+        Args:
+            prompt: tokens of the model's own tokenizer.
+            n: how many answers.
+            max_tokens: an answer is cut after so many.
+
+        Raises:
+            BadAnswer: the endpoint tells neither tokens nor log-probabilities; vLLM does.
+        """
+        body = {
+            "model": self.endpoint.model,
+            "prompt": list(prompt),
+            "n": n,
+            "max_tokens": max_tokens,
+            "temperature": 1.0,
+            "logprobs": 0,
+            "return_token_ids": True,
+        }
+        answer = _parse(WireCompletion, await self.post("/v1/completions", body))
+        choices = sorted(answer.choices, key=lambda choice: choice.index)
+        if [choice.index for choice in choices] != list(range(n)):
+            raise BadAnswer(f"{self.endpoint.url} gave {len(choices)} answers of {n}.")
+        return [_tokens(choice) for choice in choices]
 
     async def models(self) -> WireModels:
         """What the endpoint says it serves."""
@@ -306,6 +342,14 @@ def _sample(call_id: str, choice: WireChoice, tokens: int | None) -> Sample:
         tokens=tokens,
         first_token=_first_token(choice),
     )
+
+
+def _tokens(choice: WireChoice) -> Tokens:
+    logprobs = choice.logprobs.token_logprobs if choice.logprobs else None
+    known = [one for one in logprobs or () if one is not None]
+    if not choice.token_ids or len(known) != len(choice.token_ids):
+        raise BadAnswer("An answer has no tokens, or not every token has a log-probability.")
+    return Tokens(tuple(choice.token_ids), tuple(known), choice.finish_reason or "unknown")
 
 
 def _first_token(choice: WireChoice) -> tuple[tuple[str, float], ...]:

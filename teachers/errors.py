@@ -110,5 +110,9 @@ class TrainingError(PreceptorError):
     """The training process failed."""
 
 
+class GuardTripped(TrainingError):
+    """The reward may be hacked: training pauses until somebody has looked."""
+
+
 class RoundStopped(PreceptorError):
     """The round cannot go on; everything finished so far is kept."""

@@ -6,6 +6,7 @@ what the trainer measured on the very same weights.
 """
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +21,9 @@ MIN_TOKENS = 512
 MAX_MEAN_DIFFERENCE = 0.1
 # Weights closer than this, by the trainer's own measure, count as the same.
 MIN_CHANGE = 1e-3
-# With 512 tokens, a change below this cannot be told from that noise: old and new fit alike.
-VISIBLE_CHANGE = 0.02
+# How far the server has come from the old weights to the new ones is 0 or 1, and is estimated with
+# an error. Up to this error, four of them lie between one half and either.
+MAX_ERROR = 0.125
 # That noise hides the shape of small changes: the right weights correlated 0.32 at a change of 0.06
 # nats a token, 0.88 at 0.13 and 0.98 at 0.33; wrong ones never above 0.17.
 CLEAR_CHANGE = 0.25
@@ -61,32 +63,85 @@ def prove(
     wanted = probe.logprobs.get(new)
     if wanted is None:
         raise SyncMismatch(f"The trainer measured nothing on the weights {new[:12]}.")
+    agree(new[:12], wanted, probe.logprobs.get(old), before, after)
+
+
+def agree(
+    name: str,
+    wanted: Sequence[float],
+    was: Sequence[float] | None,
+    before: Sequence[float] | None,
+    after: Sequence[float],
+) -> bool:
+    """Check that the server moved as the trainer did, and say whether that was to be seen.
+
+    Args:
+        name: of the new weights, for the error.
+        wanted: the trainer's log-probabilities under the new weights.
+        was: the same under earlier weights, if they were measured.
+        before: the server's under those; None if it may have had others, these for example.
+        after: the server's after it.
+
+    Returns:
+        False if old and new are too near to each other for these tokens to tell them apart.
+
+    Raises:
+        SyncMismatch: as in `prove`.
+    """
     if (off := mean_difference(after, wanted)) > MAX_MEAN_DIFFERENCE:
         raise SyncMismatch(
             f"The server's log-probabilities differ from the trainer's by {off:.3f} nats a token "
-            f"(at most {MAX_MEAN_DIFFERENCE}): it does not serve the weights {new[:12]}."
+            f"(at most {MAX_MEAN_DIFFERENCE}): it does not serve the weights {name}."
         )
-    was = probe.logprobs.get(old)
     if was is None or (change := mean_difference(wanted, was)) < MIN_CHANGE:
-        return
-    if mean_difference(after, before) == 0.0:
+        return was is None
+    if before is not None and mean_difference(after, before) == 0.0:
         raise SyncMismatch("The swap changed nothing: the server still serves the old weights.")
-    if change < VISIBLE_CHANGE:
-        return
-    if (old_off := mean_difference(after, was)) <= off:
+    went = way(was, wanted, after)
+    if went.error > MAX_ERROR:
+        return False
+    if went.share < 0.5:
         raise SyncMismatch(
-            f"The server is nearer to the old weights ({old_off:.3f} nats a token) than to the "
-            f"new ones ({off:.3f}): it does not serve the weights {new[:12]}."
+            f"The server is nearer to the old weights than to the new ones (it came "
+            f"{went.share:.2f} of the way, give or take {went.error:.2f}): it does not serve the "
+            f"weights {name}."
         )
-    if change < CLEAR_CHANGE:
-        return
+    if change < CLEAR_CHANGE or before is None:
+        return True
     moved = [a - b for a, b in zip(after, before, strict=True)]
     meant = [w - o for w, o in zip(wanted, was, strict=True)]
     if (agreed := statistics.correlation(moved, meant)) < MIN_CORRELATION:
         raise SyncMismatch(
             f"The server changed, but not as the trainer did (correlation {agreed:.2f}, at least "
-            f"{MIN_CORRELATION}): it does not serve the weights {new[:12]}."
+            f"{MIN_CORRELATION}): it does not serve the weights {name}."
         )
+    return True
+
+
+class Way(NamedTuple):
+    """How far a server has come from old weights to new ones: 0 is still there, 1 is arrived."""
+
+    share: float
+    error: float
+    """Standard error of the share; infinite if old and new say the same."""
+
+
+def way(was: Sequence[float], wanted: Sequence[float], found: Sequence[float]) -> Way:
+    """Least squares of what the server says on what the trainer says before and after.
+
+    Args:
+        was: the trainer's log-probabilities of N tokens under the old weights.
+        wanted: the same under the new ones.
+        found: the server's.
+    """
+    meant = [new - old for new, old in zip(wanted, was, strict=True)]
+    came = [now - old for now, old in zip(found, was, strict=True)]
+    square = sum(one * one for one in meant)
+    if square == 0.0:
+        return Way(0.0, math.inf)
+    share = sum(one * other for one, other in zip(came, meant, strict=True)) / square
+    rest = sum((one - share * other) ** 2 for one, other in zip(came, meant, strict=True))
+    return Way(share, math.sqrt(rest / (len(meant) - 1) / square))
 
 
 def mean_difference(ours: Sequence[float], theirs: Sequence[float]) -> float:

@@ -30,6 +30,9 @@ class WirePlace(WireToken):
 
 class WireLogprobs(_Wire):
     content: list[WirePlace] | None = None
+    """Of a chat completion;"""
+    token_logprobs: list[float | None] | None = None
+    """of a plain one."""
 
 
 class WireChoice(_Wire):
@@ -41,6 +44,8 @@ class WireChoice(_Wire):
     finish_reason: str | None = None
     logprobs: WireLogprobs | None = None
     prompt_logprobs: list[dict[str, dict[str, Any]] | None] | None = None
+    token_ids: list[int] | None = None
+    """vLLM's own field: the tokens of the answer, its end token included."""
 
 
 class WireUsage(_Wire):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from judges.verifiers.sandbox import best_tier
 from pipelines.home import Home
 from pipelines.store.connection import connect
 from service import doctor
@@ -82,6 +83,17 @@ def test_a_damaged_store_is_a_fault(tmp_path: Path, damage: bytes) -> None:
     finding = doctor.store(path)
     assert finding.ok is False
     assert "backup" in finding.todo
+
+
+def test_the_jail_for_code_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    best_tier.cache_clear()
+    assert doctor.sandbox().ok or "bubblewrap" in doctor.sandbox().todo
+    best_tier.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path))  # no bwrap in it
+    worse = doctor.sandbox()
+    best_tier.cache_clear()
+    assert worse.ok is None
+    assert "bubblewrap" in worse.todo
 
 
 def test_engines_left_over_are_counted(tmp_path: Path) -> None:

@@ -253,8 +253,8 @@ def test_the_picture_is_drawn_from_the_decisions_json(tmp_path: Path) -> None:
     decision = decide(measured(N), others, BASE, GATE)
     report = json.loads(json.dumps(decision.model_dump(mode="json")))
     pictures = [tmp_path / "deep" / name for name in ("with.png", "without.png")]
-    draw(report, [(1, 3.0), (2, 2.5), (3, 1.0)], pictures[0])
-    draw(report, [], pictures[1])
+    draw(report, [(1, 3.0), (2, 2.5), (3, 1.0)], "training loss", pictures[0])
+    draw(report, [], "training loss", pictures[1])
     for path in pictures:
         content = path.read_bytes()
         assert content.startswith(b"\x89PNG\r\n\x1a\n")
@@ -270,5 +270,10 @@ def test_the_picture_of_a_shift(tmp_path: Path, verdicts: dict[str, int]) -> Non
     lengths = {"base": [12, 30, 25, 4], STUDENT: [6, 10, 9, 3]}
     report = {"kind": "preference", "promoted": True, "items": 4}
     path = tmp_path / "shift.png"
-    draw({**report, "lengths": lengths, "verdicts": verdicts}, [(1, 0.7), (2, 0.5)], path)
+    draw(
+        {**report, "lengths": lengths, "verdicts": verdicts},
+        [(1, 0.7), (2, 0.5)],
+        "training loss",
+        path,
+    )
     assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")

@@ -70,6 +70,10 @@ def test_every_field_is_explained() -> None:
         "supply",
         "supply.generators[].generator",
         "supply.files[].path",
+        "rewards[].name",
+        "rewards[].verifier",
+        "watched[].name",
+        "watched[].verifier",
     ]
 
 

@@ -144,7 +144,7 @@ def test_a_checkpoint_is_looked_for_in_the_store(cli: Cli) -> None:
         ({"train": None}, "train: has to be a table of keys and values"),
         (
             {"supply": {"files": [{"path": "a"}, {"path": "b", "verifier": "numbr"}]}},
-            "supply.files[].verifier (number 2): has to be 'number', 'exact' or 'none'; did you",
+            "supply.files[].verifier (number 2): There is no verifier 'numbr'.",
         ),
         ({"supply": {"files": [{"path": "a", "x": 1}]}}, "supply.files[].x: unknown"),
     ],

@@ -38,6 +38,32 @@ def test_an_unknown_device_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     assert "DEVICE is cpu or gpu, not 'tpu'" in capsys.readouterr().err
 
 
+def apt_that(makes: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a stand-in for apt-get into an otherwise empty PATH."""
+    apt = folder / "apt-get"
+    apt.write_text(f'#!/bin/sh\n[ "$1" = update ] || {makes}\n')
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_bubblewrap_is_installed_where_that_may_be_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bwrap = tmp_path / "bwrap"
+    apt_that(f"{{ : > {bwrap}; /bin/chmod 755 {bwrap}; }}", tmp_path, monkeypatch)
+    assert "Debian: apt-get install" in setup.bring_bubblewrap(root=False)
+    assert not bwrap.exists()
+    assert "was installed" in setup.bring_bubblewrap(root=True)
+    assert "is there" in setup.bring_bubblewrap(root=False)
+
+
+def test_a_bubblewrap_that_cannot_be_had_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apt_that("{ echo 'no such package' >&2; exit 100; }", tmp_path, monkeypatch)
+    assert "(no such package); later: apt-get" in setup.bring_bubblewrap(root=True)
+
+
 def test_the_torch_for_the_cpu_is_the_pinned_one() -> None:
     torch, project, unwanted, model = setup.steps_for("cpu")
     assert f'"{torch.arguments[1].removesuffix("+cpu")}"' in (ROOT / "pyproject.toml").read_text()

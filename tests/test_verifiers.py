@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,6 +17,7 @@ from judges.verifiers.pool import TRIES, Pool
 from teachers.errors import VerifierError
 from teachers.prompting import tasks
 from teachers.records import Prompt, Sample
+from tests.poison import POISONS, Poison
 
 # More processor time than a worker takes to start.
 START_CPU_S = 2.0
@@ -226,6 +228,149 @@ def test_an_unknown_verifier_is_refused_before_anything_starts() -> None:
         assert workers() == []
 
     with_pool(use)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("rule", ["leaves", "novel"])
+def test_a_rule_that_ends_its_process_or_floods_us_is_an_error(rule: str) -> None:
+    async def use(pool: Pool) -> None:
+        said = await asyncio.gather(
+            *(pool.check(f"{n}", f"tests.their_rules:{rule}") for n in range(2)),
+            pool.check("Answer: 19", "exact", reference="19"),
+        )
+        assert [one.state for one in said] == ["error", "error", "verified"]
+        assert said[0].reason == f"the verifier's process died {TRIES} times"
+
+    with_pool(use)
+
+
+def test_memory_files_and_prints_of_a_rule_are_bounded(tmp_path: Path) -> None:
+    async def use(pool: Pool) -> None:
+        hungry = await pool.check("", "tests.their_rules:hungry")
+        assert (hungry.state, hungry.reason) == ("error", "MemoryError: ")
+        full = await pool.check(str(tmp_path / "big"), "tests.their_rules:fills")
+        assert full.state == "error"
+        assert "File too large" in full.reason
+        assert (await pool.check("", "tests.their_rules:prints")).state == "refuted"
+        assert (await pool.check("", "tests.their_rules:mojibake")).state == "error"
+        assert len(workers()) == 1
+
+    with_pool(use)
+
+
+def test_what_a_rule_has_started_is_killed_with_it(tmp_path: Path) -> None:
+    async def use(pool: Pool) -> None:
+        said = await pool.check(str(tmp_path / "pid"), "tests.their_rules:breeds")
+        assert said.state == "timeout"
+
+    with_pool(use, deadline_s=1.0)
+    child = int((tmp_path / "pid").read_text())
+    gone = not psutil.pid_exists(child) or (psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    assert gone
+
+
+def test_a_job_that_hangs_holds_up_nobody_beside_it_and_those_behind_it_not_for_long() -> None:
+    async def use(pool: Pool) -> None:
+        await asyncio.gather(*(pool.check("0", "tests.their_rules:nap") for _ in range(8)))
+        assert len(workers()) == 2
+        began = time.monotonic()
+        hung = asyncio.create_task(pool.check("600", "tests.their_rules:nap"))
+        await asyncio.sleep(0.1)
+        beside = [pool.check("0.01", "tests.their_rules:nap") for _ in range(20)]
+        assert {one.state for one in await asyncio.gather(*beside)} == {"verified"}
+        assert time.monotonic() - began < 2.5
+        assert (await hung).state == "timeout"
+        # Handed to one worker together: the second hangs, the others get their verdicts.
+        texts = ["0", "600", "0", "0", "0", "0", "0", "0"]
+        said = await asyncio.gather(*(pool.check(t, "tests.their_rules:nap") for t in texts))
+        assert [one.state for one in said] == ["verified", "timeout"] + 6 * ["verified"]
+
+    with_pool(use, workers_=2, deadline_s=3.0)
+
+
+def test_workers_work_at_the_same_time() -> None:
+    async def use(pool: Pool) -> None:
+        await asyncio.gather(*(pool.check("0.2", "tests.their_rules:nap") for _ in range(2)))
+        began = time.monotonic()
+        await asyncio.gather(*(pool.check("0.8", "tests.their_rules:nap") for _ in range(2)))
+        assert 0.8 <= time.monotonic() - began < 1.5
+
+    with_pool(use, workers_=2)
+
+
+def test_each_verifier_has_its_own_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with Pool() as pool:
+            said = await pool.check("600", "tests.their_rules:nap")
+        assert (said.state, said.reason) == ("timeout", "no result within 0.7 s")
+
+    monkeypatch.setattr("tests.their_rules.DEADLINE_S", 0.7, raising=False)
+    asyncio.run(run())
+
+
+def test_what_cannot_be_handed_over_is_an_error() -> None:
+    nested: list[object] = []
+    for _ in range(5000):
+        nested = [nested]
+
+    async def use(pool: Pool) -> None:
+        for entry in ({"deep": nested}, {"set": {1, 2}}):
+            assert (await pool.check("a", "length", entry=entry)).state == "error"
+
+    with_pool(use)
+
+
+def test_jobs_that_are_given_up_while_they_wait_cost_nothing() -> None:
+    async def use(pool: Pool) -> None:
+        await pool.check("0", "tests.their_rules:nap")
+        (worker,) = workers()
+        asked = [asyncio.create_task(pool.check("0.3", "tests.their_rules:nap")) for _ in range(30)]
+        await asyncio.sleep(0.1)
+        for waiting in asked[8:]:
+            waiting.cancel()
+        assert all(one.state == "verified" for one in await asyncio.gather(*asked[:8]))
+        assert (await pool.check("0", "tests.their_rules:nap")).state == "verified"
+        assert workers() == [worker]
+
+    with_pool(use)
+
+
+def test_a_pool_that_closes_lets_nobody_wait() -> None:
+    async def run() -> None:
+        async with Pool(1) as pool:
+            asked = [
+                asyncio.create_task(pool.check("600", "tests.their_rules:nap")) for _ in range(20)
+            ]
+            await asyncio.sleep(0.5)
+        said = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+        assert all(isinstance(one, asyncio.CancelledError) for one in said)
+        assert workers() == []
+
+    asyncio.run(run())
+
+
+async def endure(poisons: list[Poison], limit_s: float) -> None:
+    """Each ends within the limit and a second, as a state, and the worker after it is well."""
+    async with Pool(1, limit_s) as pool:
+        for poison in poisons:
+            await pool.check("Answer: 1", poison.verifier)  # a worker that has loaded the rule
+            began = time.monotonic()
+            said = await pool.check(
+                poison.text, poison.verifier, "strict", poison.reference, poison.entry
+            )
+            assert time.monotonic() - began < limit_s + 1, poison
+            assert len(said.reason) <= 400, poison
+        assert len(workers()) <= 1
+
+
+def test_poison_ends_within_its_limit_as_a_state() -> None:
+    asyncio.run(endure(POISONS[::4], limit_s=1.0))
+
+
+@pytest.mark.fault
+def test_all_poisons_end_within_their_limit_as_a_state() -> None:
+    assert len(POISONS) >= 40
+    asyncio.run(endure(POISONS, limit_s=1.0))
 
 
 @pytest.mark.fault

@@ -1,37 +1,73 @@
-"""Rule-based verifiers: one rule, one file, one plain function.
+"""Verifiers: one rule, one file, one plain function `check(answer, reference, entry)`.
 
-A verifier takes an answer and what it is checked against, and returns a `Verification`. It never
-sees the text around the answer: `judges.answer` has found it before. Everything here can hang or
-crash on hostile input, so it runs in the killable children of `judges.verifiers.pool`.
+A rule takes what it looks at (the final answer that `judges.answer` has found, or the whole text),
+what it is checked against, and its parameters; it returns a `Verification`. Everything here can
+hang or crash on hostile input, so it runs in the killable children of `judges.verifiers.pool`.
+Other people's rules are named `module:function` (`judges.verifiers.third_party`).
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from judges.answer import readings
 from judges.records import Parser, Verification
-from judges.verifiers import exact, number, reasoning_gym
+from judges.verifiers import (
+    choice,
+    code,
+    constraints,
+    exact,
+    form,
+    json_schema,
+    language,
+    length,
+    math,
+    number,
+    reasoning_gym,
+    regex,
+    repetition,
+    similarity,
+    text,
+    third_party,
+)
+from judges.verifiers.verifier import Verifier
 from teachers.errors import VerifierError
 
-Check = Callable[[str, str | None, dict[str, Any]], Verification]
-"""(answer, reference, entry) -> what the verifier found."""
-
-
-class Verifier(NamedTuple):
-    """A rule, and the version that its verdicts are filed under."""
-
-    check: Check
-    version: int
-
-
 VERIFIERS = {
+    "choice": Verifier(choice.check, 1),
+    "code": Verifier(code.check, 1, whole=True, deadline_s=code.DEADLINE_S),
+    "constraints": Verifier(constraints.check, 1, whole=True, load=constraints.load),
     "exact": Verifier(exact.check, 1),
-    "number": Verifier(number.check, 1),
-    "reasoning_gym": Verifier(reasoning_gym.check, 1),
+    "format": Verifier(form.check, 1, whole=True),
+    "json_schema": Verifier(json_schema.check, 1, whole=True, load=json_schema.load),
+    "language": Verifier(language.check, 1, whole=True, load=language.load),
+    "length": Verifier(length.check, 1, whole=True),
+    "math": Verifier(math.check, 1, load=math.load),
+    "number": Verifier(number.check, 1, load=math.load),
+    "reasoning_gym": Verifier(reasoning_gym.check, 1, load=reasoning_gym.load),
+    "regex": Verifier(regex.check, 1, whole=True),
+    "repetition": Verifier(repetition.check, 1, whole=True),
+    "similarity": Verifier(similarity.check, 1, whole=True),
+    "text": Verifier(text.check, 1),
 }
 
 # Hostile answers are long; honest ones are not.
 MAX_ANSWER_CHARACTERS = 2000
+MAX_TEXT_CHARACTERS = 200_000
+
+
+def find(name: str) -> Verifier:
+    """The verifier of that name: one of ours, or `module:function`.
+
+    Raises:
+        VerifierError: there is no such verifier.
+    """
+    if ":" in name:
+        return third_party.find(name)
+    if name not in VERIFIERS:
+        raise VerifierError(
+            f"There is no verifier {name!r}.",
+            hint="There are: " + ", ".join(sorted(VERIFIERS)) + "; or name one `module:function`.",
+        )
+    return VERIFIERS[name]
 
 
 def versioned(name: str) -> str:
@@ -40,38 +76,47 @@ def versioned(name: str) -> str:
     Raises:
         VerifierError: there is no such verifier.
     """
-    if name not in VERIFIERS:
-        raise VerifierError(
-            f"There is no verifier {name!r}.", hint="There are: " + ", ".join(sorted(VERIFIERS))
-        )
-    return f"{name}/{VERIFIERS[name].version}"
+    return f"{name}/{find(name).version}"
 
 
 def verify(
     text: str, verifier: str, parser: Parser, reference: str | None, entry: dict[str, Any]
 ) -> Verification:
-    """Find the answer in a model's text and check it. Whatever goes wrong is a state, not a 0.
+    """Check a model's text. Whatever goes wrong is a state, not a 0.
 
     An answer that can be read in several ways is verified if one of them is; otherwise the last
-    reading counts.
+    reading counts. A rule about the whole text has no use for the parser.
+
+    Raises:
+        VerifierError: there is no such verifier.
     """
+    rule = find(verifier)
+    try:
+        f"{text}{reference or ''}".encode()
+    except UnicodeEncodeError:
+        reason = "half a surrogate pair: this is no text"
+        return Verification(state="unparsed", reason=reason)
+    if rule.whole:
+        return _check(rule, text, reference, entry, MAX_TEXT_CHARACTERS)
     found = Verification(state="unparsed", reason=f"no final answer found ({parser})")
     for answer in readings(text, parser):
-        found = _check(answer, verifier, reference, entry)
+        found = _check(rule, answer, reference, entry, MAX_ANSWER_CHARACTERS)
         if found.state == "verified":
             break
     return found
 
 
 def _check(
-    answer: str, verifier: str, reference: str | None, entry: dict[str, Any]
+    rule: Verifier, answer: str, reference: str | None, entry: dict[str, Any], most: int
 ) -> Verification:
-    if len(answer) > MAX_ANSWER_CHARACTERS:
-        reason = f"the answer is longer than {MAX_ANSWER_CHARACTERS} characters"
+    if len(answer) > most:
+        what = "text" if rule.whole else "answer"
+        reason = f"the {what} is longer than {most} characters"
         return Verification(state="unparsed", reason=reason)
     try:
-        found = VERIFIERS[verifier].check(answer, reference, entry)
+        found = rule.check(answer, reference, entry)
     except Exception as broken:  # a verifier's own bug says nothing about the sample
         reason = f"{type(broken).__name__}: {broken}"[:300]
-        return Verification(state="error", reason=reason, answer=answer)
-    return found.model_copy(update={"answer": answer})
+        found = Verification(state="error", reason=reason)
+    # A whole text is kept as a sample already.
+    return found if rule.whole else found.model_copy(update={"answer": answer})

@@ -2,47 +2,46 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
+from collections import deque
 from typing import Any
 
 from judges.records import Parser, Verdict, Verification, reference_of
-from judges.verifiers import versioned
+from judges.verifiers import find, versioned
+from judges.verifiers.child import Child
 from teachers.errors import VerifierError
-from teachers.process import die_with_parent
 from teachers.records import Prompt, Sample
 
-DEADLINE_S = 5.0
-START_S = 60.0
 # A worker can be killed for what others did (the machine's memory): one more try tells whose
 # fault it was.
 TRIES = 2
-# An entry of a generator may be long; a line that is longer than this is no finding.
-LINE_BYTES = 4 * 1024 * 1024
+# Jobs a worker is handed at once: it need not wait for us between two of them.
+BATCH = 8
 
 
 class Pool:
-    """A few worker processes, one job each at a time. Use it as an async context manager.
+    """A few worker processes that share a queue. Use it as an async context manager.
 
     Args:
         workers: processes; each needs about 150 MB.
-        deadline_s: longest one verification may take before its worker is killed.
+        deadline_s: longest one verification may take before its worker is killed, in seconds;
+            each verifier's own limit if not given.
     """
 
-    def __init__(self, workers: int = 1, deadline_s: float = DEADLINE_S) -> None:
-        self._deadline_s = deadline_s
-        self._idle: asyncio.Queue[asyncio.subprocess.Process | None] = asyncio.Queue()
-        for _ in range(workers):
-            self._idle.put_nowait(None)  # started when first needed
-        self._size = workers
+    def __init__(self, workers: int = 1, deadline_s: float | None = None) -> None:
+        self._size, self._deadline_s = workers, deadline_s
+        self._queue: asyncio.Queue[_Job] = asyncio.Queue()
+        self._lanes: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Pool":
+        self._lanes = [asyncio.create_task(self._lane()) for _ in range(self._size)]
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        for _ in range(self._size):
-            await _end(await self._idle.get())
+        for lane in self._lanes:
+            lane.cancel()
+        await asyncio.gather(*self._lanes, return_exceptions=True)
+        while not self._queue.empty():
+            self._queue.get_nowait().future.cancel()
 
     async def verify(self, sample: Sample, prompt: Prompt, parser: Parser) -> Verdict:
         """Check one sample against its prompt. A worker that hangs or dies is a state as well.
@@ -50,92 +49,116 @@ class Pool:
         Raises:
             VerifierError: the prompt names a verifier that does not exist, or no worker can start.
         """
-        name = versioned(prompt.verifier)
-        job = {
-            "text": sample.text,
-            "verifier": prompt.verifier,
-            "parser": parser,
-            "reference": prompt.reference,
-            "entry": prompt.entry,
-        }
-        found = await self._run(job)
+        found = await self.check(
+            sample.text, prompt.verifier, parser, prompt.reference, prompt.entry
+        )
         return Verdict(
             sample_id=sample.id,
-            verifier=name,
+            verifier=versioned(prompt.verifier),
             parser=parser,
             reference=reference_of(prompt),
-            **found.model_dump(),
+            **found.model_dump(exclude={"score"}),
         )
 
-    async def _run(self, job: dict[str, Any]) -> Verification:
-        for _ in range(TRIES):
-            worker = await self._idle.get()
-            try:
-                if worker is None or worker.returncode is not None:
-                    worker = await _start()
-                return await self._ask(worker, job)
-            except TimeoutError:
-                await _end(worker)
-                reason = f"no result within {self._deadline_s:g} s"
-                return Verification(state="timeout", reason=reason)
-            except (OSError, ValueError, EOFError):
-                await _end(worker)
-            except BaseException:
-                await _end(worker)  # cancelled in mid-job: its answer must not meet another job
-                raise
-            finally:
-                self._idle.put_nowait(worker)
-        return Verification(state="error", reason=f"the verifier's process died {TRIES} times")
+    async def check(
+        self,
+        text: str,
+        verifier: str,
+        parser: Parser = "strict",
+        reference: str | None = None,
+        entry: dict[str, Any] | None = None,
+    ) -> Verification:
+        """Check one text; `judges.verifiers.verify` in a process that can be killed.
 
-    async def _ask(self, worker: asyncio.subprocess.Process, job: dict[str, Any]) -> Verification:
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        async with asyncio.timeout(self._deadline_s):
-            worker.stdin.write(json.dumps(job).encode() + b"\n")
-            await worker.stdin.drain()
-            line = await worker.stdout.readline()
-        if not line:
-            raise EOFError
-        return Verification.model_validate_json(line)
+        Raises:
+            VerifierError: there is no such verifier, or no worker can start.
+        """
+        rule = find(verifier)
+        content = {
+            "text": text,
+            "verifier": verifier,
+            "parser": parser,
+            "reference": reference,
+            "entry": entry or {},
+        }
+        try:
+            line = json.dumps(content).encode() + b"\n"
+        except (TypeError, ValueError, RecursionError) as wrong:
+            return Verification(state="error", reason=f"no JSON: {wrong}"[:300])
+        job = _Job(verifier, line, self._deadline_s or rule.deadline_s)
+        self._queue.put_nowait(job)
+        return await job.future
+
+    async def _lane(self) -> None:
+        """One worker at work until the pool closes."""
+        child, jobs = Child(), deque[_Job]()
+        try:
+            while True:
+                jobs.append(await self._queue.get())
+                # Its share of what waits, so that no worker is idle beside another's batch.
+                for _ in range(min(BATCH - 1, self._queue.qsize() // self._size)):
+                    jobs.append(self._queue.get_nowait())
+                jobs = deque(job for job in jobs if not job.future.done())
+                if jobs:
+                    await self._serve(child, jobs)
+                # Those behind one that hung or killed its worker go back in line.
+                while jobs:
+                    self._queue.put_nowait(jobs.popleft())
+        finally:
+            for job in jobs:
+                job.future.cancel()
+            await child.end()
+
+    async def _serve(self, child: Child, jobs: deque["_Job"]) -> None:
+        """Have jobs done in order until all are done, or the worker is."""
+
+        def given_up(future: asyncio.Future[Verification]) -> None:
+            """A job that nobody waits for any more must not hold up the others."""
+            if future.cancelled() and jobs and jobs[0].future is future:
+                child.kill()
+
+        try:
+            await child.prepare(job.verifier for job in jobs)
+            child.write(job.line for job in jobs)
+            while jobs:
+                jobs[0].future.add_done_callback(given_up)
+                jobs[0].answer(await child.finding(jobs[0].deadline_s))
+                jobs.popleft()
+        except VerifierError as broken:
+            while jobs:
+                jobs.popleft().fail(broken)
+            await child.end()
+        except TimeoutError:
+            reason = f"no result within {jobs[0].deadline_s:g} s"
+            # Told at once: a process that has filled its memory takes a while to go.
+            jobs.popleft().answer(Verification(state="timeout", reason=reason))
+            await child.end()
+        except (OSError, ValueError, EOFError):
+            if jobs[0].killed():
+                jobs.popleft()
+            await child.end()
 
 
-async def _start() -> asyncio.subprocess.Process:
-    worker = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "judges.verifiers.worker",
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        limit=LINE_BYTES,
-        # No key of a teacher reaches a verifier.
-        env={
-            name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ
-        },
-        preexec_fn=die_with_parent(os.getpid()),
-        start_new_session=True,
-    )
-    assert worker.stdout is not None
-    ready = b""
-    try:
-        async with asyncio.timeout(START_S):
-            ready = await worker.stdout.readline()
-    except TimeoutError:
-        pass
-    finally:
-        if not ready:
-            await _end(worker)
-    if not ready:
-        raise VerifierError(
-            "The verifier's process cannot start.",
-            hint="python -m judges.verifiers.worker shows why.",
-        )
-    return worker
+class _Job:
+    """A check that somebody waits for."""
 
+    def __init__(self, verifier: str, line: bytes, deadline_s: float) -> None:
+        self.verifier, self.line, self.deadline_s = verifier, line, deadline_s
+        self.future: asyncio.Future[Verification] = asyncio.get_running_loop().create_future()
+        self._deaths = 0
 
-async def _end(worker: asyncio.subprocess.Process | None) -> None:
-    if worker is None:
-        return
-    if worker.returncode is None:
-        worker.kill()
-    await worker.wait()
+    def answer(self, found: Verification) -> None:
+        if not self.future.done():
+            self.future.set_result(found)
+
+    def fail(self, error: VerifierError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def killed(self) -> bool:
+        """Its worker died while it was at work on this. Returns whether that settles it."""
+        self._deaths += 1
+        if self._deaths == TRIES:
+            reason = f"the verifier's process died {TRIES} times"
+            self.answer(Verification(state="error", reason=reason))
+        return self.future.done()

@@ -22,3 +22,8 @@ def check(answer: str, reference: str | None, entry: dict[str, Any]) -> Verifica
     if score >= 1.0 or (reference is not None and normal(answer) == normal(reference)):
         return Verification(state="verified", reason=f"{source} scores {score:g}")
     return Verification(state="refuted", reason=f"{source} scores {score:g}")
+
+
+def load() -> None:
+    """Import every generator: seconds."""
+    import reasoning_gym  # noqa: F401

@@ -1,4 +1,4 @@
-"""One picture of a round: accuracy before and after by task, and the training loss."""
+"""One picture of a round: accuracy before and after by task, and how training went."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,15 @@ from teachers.files import write_whole
 COLOURS = ("#999999", "#56B4E9", "#CC79A7", "#E69F00", "#009E73")
 
 
-def draw(report: Mapping[str, Any], loss: Sequence[tuple[int, float]], path: Path) -> None:
-    """Draw the gate's report and the loss by step into a PNG file.
+def draw(
+    report: Mapping[str, Any], curve: Sequence[tuple[int, float]], told: str, path: Path
+) -> None:
+    """Draw the gate's report and a figure of training by step into a PNG file.
 
     Args:
         report: a `Decision` or a `Shift` as JSON.
-        loss: (step, training loss).
+        curve: (step, figure).
+        told: what the figure is.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -29,8 +32,8 @@ def draw(report: Mapping[str, Any], loss: Sequence[tuple[int, float]], path: Pat
         _verdicts(axes[1], report["verdicts"])
     else:
         _accuracies(axes, report)
-    axes[2].plot([step for step, _ in loss], [value for _, value in loss], color=COLOURS[4])
-    axes[2].set(title="training loss", xlabel="step")
+    axes[2].plot([step for step, _ in curve], [value for _, value in curve], color=COLOURS[4])
+    axes[2].set(title=told, xlabel="step")
     outcome = "promoted" if report["promoted"] else "kept aside"
     figure.suptitle(f"{report['items']} held-out prompts: {outcome}")
     for axis in axes:

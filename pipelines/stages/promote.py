@@ -18,8 +18,10 @@ async def run(context: Context) -> dict[str, Any]:
     report, training = context.report(gate.NAME), context.report(train.NAME)
     checkpoint_id = str(report["checkpoint"])
     picture = context.home.reports / f"{context.recipe.name}-{context.round_id[:12]}.png"
-    loss = checkpoints.metrics_of(context.db, str(training["training_run"]), "loss")
-    draw(report, loss, picture)
+    # A policy's loss says nothing: what it learns from is new in every batch.
+    figure = "reward" if context.recipe.train.wants_rollouts else "loss"
+    curve = checkpoints.metrics_of(context.db, str(training["training_run"]), figure)
+    draw(report, curve, f"training {figure}", picture)
     promotion_id = content_id("promotion", [context.round_id, checkpoint_id])
     with transaction(context.db) as db:
         promoted, reason = _still_holds(report, checkpoints.champion_id(db))

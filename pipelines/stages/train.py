@@ -1,14 +1,26 @@
 """The student is trained on the frozen dataset, in a process of its own."""
 
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from pipelines.context import Context
-from pipelines.stages import build, lessons, pair
+from pipelines.practice import beside
+from pipelines.source import identity
+from pipelines.stages import build, exercises, lessons, pair
 from pipelines.store import checkpoints, datasets, judgements
 from pipelines.store.checkpoints import Checkpoint
 from pipelines.store.connection import transaction
-from pipelines.training.job import Job, JudgeJob, PreferenceJob, Result, SftJob
+from pipelines.training.job import (
+    Job,
+    JudgeJob,
+    PolicyJob,
+    PreferenceJob,
+    Result,
+    RunFolder,
+    SftJob,
+)
 from pipelines.training.journal import Metric
 from pipelines.training.run import train
 from teachers.engine import has_nvidia
@@ -27,21 +39,19 @@ async def run(context: Context) -> dict[str, Any]:
     """
     dataset_id = str(context.report(_made_by(context))["dataset"])
     job = _job(context, dataset_id)
-    # Not the job itself: it holds paths, and a moved home is the same run.
-    how = context.recipe.train.model_dump(mode="json")
-    run_id = content_id("training_run", [context.base.fingerprint, dataset_id, how])
+    run_id = content_id("training_run", [context.base.fingerprint, dataset_id, *_how(context)])
     folder = context.home.runs / run_id[:16]
     with transaction(context.db) as db:
         checkpoints.open_training(
             db, run_id, context.round_id, dataset_id, job.model_dump_json(), folder
         )
-    await context.stop_engine_on_gpu()
 
     async def keep(metrics: list[Metric]) -> None:
         await context.writer.commit(lambda db: checkpoints.add_metrics(db, run_id, metrics))
 
     try:
-        result = await train(job, folder, keep, context.progress)
+        async with _beside(context, job, run_id, folder):
+            result = await train(job, folder, keep, context.progress)
     except TrainingError as failed:
         with transaction(context.db) as db:
             checkpoints.close_training(db, run_id, "failed", error=str(failed))
@@ -63,11 +73,42 @@ async def run(context: Context) -> dict[str, Any]:
     }
 
 
+def _how(context: Context) -> list[Any]:
+    """What is trained, beside base and data. Not the job: it holds paths, and a moved home is the
+    same run."""
+    recipe = context.recipe
+    how: list[Any] = [recipe.train.model_dump(mode="json")]
+    if recipe.train.wants_rollouts:
+        terms = [[term.model_dump(mode="json") for term in recipe.rewards]]
+        how += [recipe.rollouts.model_dump(mode="json"), terms, recipe.pacing.model_dump()]
+    if recipe.train.wants_rollouts and recipe.judge is not None:
+        who = identity(recipe.judge, None, context.home, context.progress)
+        how += [who, recipe.judge.kind, [one.text_id for one in context.principles]]
+    return how
+
+
+def _beside(
+    context: Context, job: Job, run_id: str, folder: Path
+) -> contextlib.AbstractAsyncContextManager[None]:
+    """What goes on while the trainer works: a server for a policy, and nothing otherwise."""
+    if isinstance(job, PolicyJob):
+        return beside(context, job, run_id, RunFolder(folder))
+    return _alone(context)
+
+
+@contextlib.asynccontextmanager
+async def _alone(context: Context) -> AsyncIterator[None]:
+    await context.stop_engine_on_gpu()
+    yield
+
+
 def _made_by(context: Context) -> str:
     """The stage that froze the dataset."""
     train = context.recipe.train
     if train.objective == "judge":
         return lessons.NAME
+    if train.wants_rollouts:
+        return exercises.NAME
     return pair.NAME if train.wants_pairs else build.NAME
 
 
@@ -76,16 +117,27 @@ def _job(context: Context, dataset_id: str) -> Job:
     if not dataset.path.is_file() or sha256_of(dataset.path) != dataset.sha256:
         raise TrainingError(f"{dataset.path} is not the dataset that was frozen.")
     settings = context.recipe.train
+    common: dict[str, Any] = {
+        "base": context.base.path,
+        "base_weights": context.base.fingerprint,
+        "dataset": dataset.path,
+        "device": "gpu" if has_nvidia() else "cpu",
+        **settings.model_dump(),
+    }
+    if settings.wants_rollouts:
+        recipe = context.recipe
+        return PolicyJob(
+            **common,
+            rollouts=recipe.rollouts,
+            rewards=recipe.rewards,
+            watched=recipe.watched,
+            guards=recipe.guards,
+            pacing=recipe.pacing,
+        )
     kind: type[Job] = PreferenceJob if settings.wants_pairs else SftJob
     if settings.objective == "judge":
         kind = JudgeJob
-    return kind(
-        base=context.base.path,
-        base_weights=context.base.fingerprint,
-        dataset=dataset.path,
-        device="gpu" if has_nvidia() else "cpu",
-        **settings.model_dump(),
-    )
+    return kind(**common)
 
 
 def _checkpoint(run_id: str, folder: Path, result: Result) -> Checkpoint:

@@ -8,7 +8,7 @@ from sqlite_utils import Database
 
 from pipelines.store.connection import now
 
-Kind = Literal["sft", "preference", "judge"]
+Kind = Literal["sft", "preference", "judge", "prompts"]
 
 
 class Rejection(NamedTuple):

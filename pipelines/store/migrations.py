@@ -322,6 +322,38 @@ def m010_pairs(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m011_rollouts(db: Database) -> None:
+    _run(
+        db,
+        # `tokens` counts them, `logprob` is their sum by the engine that sampled them.
+        """
+        create table rollouts (
+            id text primary key,
+            training_run_id text not null references training_runs (id),
+            batch integer not null, draw integer not null,
+            prompt_id text not null references prompts (id), position integer not null,
+            policy text not null, text text not null, tokens integer not null,
+            finish_reason text not null, logprob real not null, reward real, advantage real,
+            fate text not null check (fate in ('used', 'no_spread', 'unrewarded')),
+            created_at real not null
+        ) strict""",
+        "create index rollouts_by_batch on rollouts (training_run_id, batch)",
+        "create index rollouts_by_prompt on rollouts (prompt_id)",
+        # A watched term is no part of the reward.
+        """
+        create table rollout_terms (
+            rollout_id text not null references rollouts (id), name text not null,
+            watched integer not null check (watched in (0, 1)),
+            value real, state text not null
+                check (state in ('verified', 'refuted', 'unparsed', 'timeout',
+                                 'not_applicable', 'error')),
+            reason text not null,
+            primary key (rollout_id, name)
+        ) strict, without rowid""",
+    )
+
+
 def _run(db: Database, *statements: str) -> None:
     for statement in statements:
         db.execute(statement)

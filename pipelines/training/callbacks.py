@@ -26,6 +26,8 @@ class Live(TrainerCallback):
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._noted: dict[str, list[float]] = defaultdict(list)
+        self.latest: dict[str, float] = {}
+        """Each figure of the last step that had it."""
 
     def note(self, **figures: Tensor) -> None:
         """Keep the mean of each figure with the step that is logged next."""
@@ -55,6 +57,7 @@ class Live(TrainerCallback):
                     f"At step {state.global_step} {name} is {value}: training diverged."
                 )
             self._journal.metric(state.global_step, name, value)
+        self.latest |= found
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

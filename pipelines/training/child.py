@@ -19,10 +19,20 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipelines.training.job import DONE, FULL, LOCKED, REFUSED, Job, Result, RunFolder, read_job
+from pipelines.training.job import (
+    DONE,
+    FULL,
+    LOCKED,
+    PAUSED,
+    REFUSED,
+    Job,
+    Result,
+    RunFolder,
+    read_job,
+)
 from pipelines.training.journal import Journal, Metric, Reader
 from pipelines.training.resume import last_sealed, step_of
-from teachers.errors import PreceptorError
+from teachers.errors import GuardTripped, PreceptorError
 from teachers.files import sha256_of, write_whole
 from teachers.process import started_at
 from teachers.weights import checked
@@ -57,6 +67,8 @@ def as_child(folder: Path, train: Train) -> int:
             return DONE
     except Timeout:
         return _end(LOCKED, f"Another process is training in {folder}.")
+    except GuardTripped as tripped:
+        return _end(PAUSED, tripped.message)
     except PreceptorError as refused:
         return _end(REFUSED, refused.message)
     except Exception as failed:

@@ -5,7 +5,10 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from pipelines.recipe import Train, Tuning
+from judges.rewards import JUDGE, RewardTerm
+from pipelines.recipe import Rollouts, Train, Tuning
+from pipelines.training.curriculum import Pacing
+from pipelines.training.guards import Guards
 from teachers.errors import TrainingError
 
 # How a training process ends, apart from signals and crashes (1 and below).
@@ -16,6 +19,8 @@ LOCKED = 3
 """Another process is at work on this folder; nothing was touched."""
 FULL = 4
 """There was no space left on the disk."""
+PAUSED = 5
+"""A guard tripped; the evidence is beside the job."""
 
 
 class Job(Tuning):
@@ -66,6 +71,38 @@ class JudgeJob(Job):
     """How strongly the scores of a pair are held around 0, where yes and no are even."""
 
 
+class PolicyJob(Job, Train):
+    """Training a policy on the rewards of its own answers."""
+
+    objective: Literal["grpo", "rloo"]
+    rollouts: Rollouts
+    rewards: tuple[RewardTerm, ...]
+    """What an answer earns."""
+    watched: tuple[RewardTerm, ...] = ()
+    """Measured as well, and never learned from."""
+    guards: Guards = Guards()
+    pacing: Pacing = Pacing()
+    module = "pipelines.training.grpo"
+
+    def same_as(self, other: Job) -> bool:
+        """Guards are no part of what is trained: one may be changed to go on."""
+        plain = {"guards": Guards()}
+        mine = self.model_copy(update=plain)
+        return Job.same_as(
+            mine, other.model_copy(update=plain) if isinstance(other, PolicyJob) else other
+        )
+
+    @property
+    def judged(self) -> bool:
+        """Whether a judge's score is asked for."""
+        return any(term.verifier == JUDGE for term in (*self.rewards, *self.watched))
+
+    @property
+    def accumulation_steps(self) -> int:
+        """Micro-batches whose gradients make one update."""
+        return self.rollouts.size // (self.batch_size * self.rollouts.updates)
+
+
 def read_job(path: Path) -> Job:
     """The job in a file, as the class that its objective names.
 
@@ -79,8 +116,10 @@ def read_job(path: Path) -> Job:
 
 
 # In this order: a job from before there were several objectives does not say its own.
-_AnyJob = Annotated[SftJob | PreferenceJob | JudgeJob, Field(union_mode="left_to_right")]
-_JOBS: TypeAdapter[SftJob | PreferenceJob | JudgeJob] = TypeAdapter(_AnyJob)
+_AnyJob = Annotated[
+    SftJob | PreferenceJob | JudgeJob | PolicyJob, Field(union_mode="left_to_right")
+]
+_JOBS: TypeAdapter[SftJob | PreferenceJob | JudgeJob | PolicyJob] = TypeAdapter(_AnyJob)
 
 
 class Result(BaseModel):
@@ -146,6 +185,36 @@ class RunFolder(NamedTuple):
     @property
     def probe(self) -> Path:
         return self.root / "probe.json"
+
+    @property
+    def sampled(self) -> Path:
+        """Every answer of the policy in training as it came: what a successor need not sample."""
+        return self.root / "sampled.jsonl"
+
+    @property
+    def rollouts(self) -> Path:
+        """The same with rewards and advantages, a batch at a time."""
+        return self.root / "rollouts.jsonl"
+
+    @property
+    def engine(self) -> Path:
+        """Where the server is that samples from the policy; for our own eyes."""
+        return self.root / "engine.json"
+
+    @property
+    def charge(self) -> Path:
+        """Which judge grades the answers, and where; for our own eyes."""
+        return self.root / "judge.json"
+
+    @property
+    def policy(self) -> Path:
+        """The policy as that server reads it."""
+        return self.root / "policy"
+
+    @property
+    def paused(self) -> Path:
+        """Why a guard stopped it."""
+        return self.root / "paused.json"
 
     @property
     def result(self) -> Path:

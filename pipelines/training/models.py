@@ -128,10 +128,15 @@ def measured(job: Job, folders: Mapping[str, Path]) -> dict[str, object]:
     Args:
         folders: bf16 models by their fingerprint; held in memory one at a time.
     """
-    once: list[int] = tokenizer_of(job.base)(PROBE_TEXT, add_special_tokens=False)["input_ids"]
-    tokens = (once * -(-MIN_TOKENS // len(once)))[:PROBE_TOKENS]
+    tokens = probe_tokens(job.base)
     rows = {weights: _logprobs(_loaded(path, job), tokens) for weights, path in folders.items()}
     return {"tokens": tokens, "logprobs": rows}
+
+
+def probe_tokens(folder: Path) -> list[int]:
+    """The probe text as a model's tokens, at least as many as a proof takes."""
+    once: list[int] = tokenizer_of(folder)(PROBE_TEXT, add_special_tokens=False)["input_ids"]
+    return (once * -(-MIN_TOKENS // len(once)))[:PROBE_TOKENS]
 
 
 def _logprobs(model: PreTrainedModel, tokens: Sequence[int]) -> list[float]:

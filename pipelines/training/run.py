@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelines.training.job import FULL, LOCKED, REFUSED, Job, Result, RunFolder, read_job
+from pipelines.training.job import FULL, LOCKED, PAUSED, REFUSED, Job, Result, RunFolder, read_job
 from pipelines.training.journal import Metric, Phase, Reader
 from teachers.engine import tail
-from teachers.errors import TrainingError
+from teachers.errors import GuardTripped, TrainingError
 from teachers.files import write_whole
 from teachers.process import alive, kill_group
 from teachers.progress import Progress
@@ -60,7 +60,11 @@ async def train(job: Job, folder: Path, on_metric: OnMetric, progress: Progress)
             code = await telling.follow(_running(run) or _start(run, job.module))
             if run.result.is_file() or code is None or (code == LOCKED and _running(run)):
                 continue  # done; or an adopted process ended; or there is one to adopt
-            if retried or code in (REFUSED, FULL) or (telling.heard == heard and code != LOCKED):
+            if (
+                retried
+                or code in (REFUSED, FULL, PAUSED)
+                or (telling.heard == heard and code != LOCKED)
+            ):
                 raise _failure(run, code)
             progress.say("the training process died; going on from its last checkpoint")
             retried = True
@@ -173,6 +177,13 @@ def _start(run: RunFolder, module: str) -> _Process:
 
 
 def _failure(run: RunFolder, code: int) -> TrainingError:
+    if code == PAUSED:
+        found = json.loads(run.paused.read_text())
+        return GuardTripped(
+            "Training paused: the reward may be hacked.\n"
+            + "\n".join(f"  {one['name']}: {one['evidence']}" for one in found),
+            hint="\n".join(one["todo"] for one in found),
+        )
     if code == FULL:
         return TrainingError(
             f"There is no space left for the training run {run.root}.",

@@ -1,0 +1,223 @@
+"""Between TRL and the rollouts: TRL asks for a batch, and is given answers with their advantages.
+
+Everything here imports torch and belongs in a child process.
+"""
+
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self, cast
+
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from judges.rewards import main_term
+from judges.verifiers.pool import Pool
+from judges.verifiers.repetition import repeated
+from pipelines.training.callbacks import Live
+from pipelines.training.collecting import Collector, Exercise, tallies
+from pipelines.training.curriculum import Curriculum, Task
+from pipelines.training.dataset import fitting, rendered, rows_of
+from pipelines.training.grader import Charge, Grader
+from pipelines.training.guards import Figures, tripped
+from pipelines.training.job import PolicyJob, RunFolder
+from pipelines.training.journal import Journal
+from pipelines.training.kept import Batches, Sampled
+from pipelines.training.rollout import Rollout
+from pipelines.training.sampling import EngineSampler, Sampler, TrainerSampler
+from teachers.errors import GuardTripped, SyncMismatch, TrainingError
+from teachers.files import write_whole
+
+VERIFIER_PROCESSES = 2
+NGRAM = 4
+TRIES = 3
+"""How often a batch is sampled whose server lost the policy meanwhile."""
+
+
+class Feed:
+    """`rollout_func` of one training run. Use it as a context manager.
+
+    Args:
+        runner: the event loop that everything here runs in.
+    """
+
+    def __init__(
+        self,
+        job: PolicyJob,
+        run: RunFolder,
+        journal: Journal,
+        live: Live,
+        tokenizer: PreTrainedTokenizerBase,
+        runner: asyncio.Runner,
+    ) -> None:
+        self._job, self._run, self._journal, self._live = job, run, journal, live
+        self._tokenizer, self._runner = tokenizer, runner
+        self._exercises = _exercises(job, journal, tokenizer)
+        self._sampler: Sampler | None = None
+        self._grader = Grader(Charge.read(run.charge)) if job.judged else None
+
+    def __enter__(self) -> Self:
+        self._pool = self._runner.run(Pool(VERIFIER_PROCESSES).__aenter__())
+        self._sampled, self._batches = Sampled(self._run.sampled), Batches(self._run.rollouts)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._sampler is not None:
+            self._runner.run(self._sampler.close())
+        if self._grader is not None:
+            self._runner.run(self._grader.close())
+        self._sampled.close()
+        self._batches.close()
+        self._runner.run(self._pool.__aexit__(kind, error, trace))
+
+    def __call__(self, _prompts: Sequence[object], trainer: Any) -> dict[str, Any]:
+        """A batch for TRL: tokens, the log-probabilities they were sampled with, advantages.
+
+        Raises:
+            GuardTripped: the figures of this batch say that the reward may be hacked.
+            SyncMismatch: the server does not answer from the policy.
+        """
+        number = trainer.state.global_step // self._job.rollouts.updates
+        if self._sampler is None:
+            self._begin(number, cast("PeftModel", trainer.model))
+        rollouts = self._runner.run(self._batch(number))
+        self._guard(number)
+        used = rollouts[: self._job.rollouts.size]
+        exact = not any(one.logprobs for one in used)
+        return {
+            "prompt_ids": [list(one.prompt_tokens) for one in used],
+            "completion_ids": [list(one.tokens) for one in used],
+            "logprobs": None if exact else [list(one.logprobs) for one in used],
+            "earned": [one.advantage or 0.0 for one in used],
+        }
+
+    def _begin(self, number: int, model: PeftModel) -> None:
+        """Everything as it was before batch `number`."""
+        job, run = self._job, self._run
+        tasks = (_task(one) for one, _ in self._exercises.values())
+        self._curriculum = Curriculum(tasks, job.seed, job.pacing)
+        self._figures = list[Figures]()
+        for figures, rollouts in self._batches.before(number):
+            self._curriculum.update(tallies(rollouts, main_term(self._job.rewards)))
+            self._figures.append(figures)
+        if job.rollouts.sampler == "transformers":
+            self._sampler = TrainerSampler(model, self._tokenizer, job.rollouts.max_tokens)
+        else:
+            self._sampler = EngineSampler(
+                model, job.base, run.engine, run.policy, job.rollouts.max_tokens
+            )
+        self._collector = Collector(
+            job,
+            self._exercises,
+            self._curriculum,
+            self._sampler,
+            self._text,
+            self._sampled,
+            self._pool,
+            self._grader,
+        )
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return cast("str", self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    async def _batch(self, number: int) -> list[Rollout]:
+        assert self._sampler is not None
+        for _ in range(TRIES):
+            began = time.monotonic()
+            handed = await self._sampler.begin(number)
+            rollouts = await self._collector.batch(number, handed.name)
+            try:
+                await self._sampler.end()
+            except SyncMismatch:
+                self._sampled.forget(number)
+                continue
+            self._curriculum.update(tallies(rollouts, main_term(self._job.rewards)))
+            figures = self._figures_of(number, rollouts, handed.surviving_share)
+            self._figures.append(figures)
+            self._batches.add(figures, rollouts)
+            self._tell(number, rollouts, handed.seconds, time.monotonic() - began)
+            return rollouts
+        raise SyncMismatch(f"The server lost the policy {TRIES} times in one batch.")
+
+    def _figures_of(
+        self, number: int, rollouts: Sequence[Rollout], surviving_share: float
+    ) -> Figures:
+        """Entropy, divergence and gap are those of the update before this batch."""
+        watched = [one.terms[term.name].value for term in self._job.watched for one in rollouts]
+        known = [value for value in watched if value is not None]
+        form = next((one.name for one in self._job.rewards if one.verifier == "format"), "")
+        return Figures(
+            batch=number,
+            n=len(rollouts),
+            reward=_mean(one.reward for one in rollouts),
+            watched=_mean(known),
+            watched_n=len(known),
+            main=_mean(one.terms[main_term(self._job.rewards)].value for one in rollouts),
+            format=_mean(one.terms[form].value for one in rollouts if form),
+            length=_mean(float(len(one.tokens)) for one in rollouts),
+            repetition=_mean(repeated(one.text.split(), NGRAM) for one in rollouts),
+            entropy=self._live.latest.get("entropy"),
+            kl=self._live.latest.get("kl"),
+            engine_gap=self._live.latest.get("engine_gap"),
+            surviving_share=surviving_share,
+        )
+
+    def _tell(self, number: int, rollouts: Sequence[Rollout], sync_s: float, all_s: float) -> None:
+        """Figures of the batch, with the first update that learns from it."""
+        step = number * self._job.rollouts.updates + 1
+        figures = self._figures[-1]._asdict() | {
+            "tokens": float(sum(len(one.tokens) for one in rollouts)),
+            "groups_without_spread": sum(one.fate == "no_spread" for one in rollouts)
+            / self._job.rollouts.group,
+            "sync_seconds": sync_s,
+            "rollout_seconds": all_s,
+        }
+        for name in _TOLD:
+            if figures.get(name) is not None:
+                self._journal.metric(step, name, float(figures[name]))
+
+    def _guard(self, number: int) -> None:
+        found = tripped(self._figures, self._job.guards)
+        if not found:
+            return
+        write_whole(self._run.paused, json.dumps([one._asdict() for one in found]))
+        told = "\n".join(f"  {one.name}: {one.evidence} {one.todo}" for one in found)
+        raise GuardTripped(f"A guard paused the training after batch {number}:\n{told}")
+
+
+_TOLD = (
+    *("reward", "watched", "main", "length", "repetition", "surviving_share"),
+    *("tokens", "groups_without_spread", "sync_seconds", "rollout_seconds"),
+)
+
+
+def _exercises(
+    job: PolicyJob, journal: Journal, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, tuple[Exercise, list[int]]]:
+    rows = list(rows_of(job.dataset, Exercise))
+    asked = [(one, rendered(tokenizer, one.messages, answer_follows=True)) for one in rows]
+    kept = fitting(job.dataset, [(one, len(one[1])) for one in asked], job.max_length)
+    journal.rows(len(kept), len(rows) - len(kept))
+    if len(kept) < job.rollouts.prompts:
+        raise TrainingError(
+            f"{len(kept)} prompts are no longer than {job.max_length} tokens, and a batch takes "
+            f"{job.rollouts.prompts}."
+        )
+    return {exercise.prompt.id: (exercise, tokens) for exercise, tokens in kept}
+
+
+def _task(exercise: Exercise) -> Task:
+    return Task(exercise.prompt.id, exercise.tries, exercise.hits, exercise.rounds_ago)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None

@@ -1,0 +1,141 @@
+"""TRL's GRPO trainer, with answers sampled elsewhere and corrected for it.
+
+Everything here imports torch and belongs in a child process.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+
+from pipelines.training.arguments import common
+from pipelines.training.callbacks import Live
+from pipelines.training.job import PolicyJob
+
+Batch = dict[str, Any]
+
+
+def settings(job: PolicyJob, output: Path) -> GRPOConfig:
+    """What TRL is told. Rewards arrive as advantages, so it is not to scale them."""
+    rollouts = job.rollouts
+    loss = job.losses[0] if job.losses else "dr_grpo"
+    usual = common(job, output) | {
+        "max_steps": rollouts.batches * rollouts.updates,
+        "gradient_accumulation_steps": job.accumulation_steps,
+    }
+    return GRPOConfig(
+        **usual,
+        num_generations=rollouts.group,
+        steps_per_generation=job.accumulation_steps * rollouts.updates,
+        max_completion_length=rollouts.max_tokens,
+        temperature=1.0,
+        shuffle_dataset=False,
+        # GSPO (arXiv 2507.18071) is the loss of grpo on ratios of whole answers. RLOO's is a plain
+        # sum over tokens: dr_grpo's, which divides by a constant.
+        loss_type="grpo" if loss == "gspo" else loss,
+        importance_sampling_level="sequence" if loss in ("gspo", "luspo") else "token",
+        scale_rewards="none",
+        beta=job.kl,
+        epsilon=job.clip_low,
+        epsilon_high=job.clip_high,
+        mask_truncated_completions=job.leave_out_cut,
+    )
+
+
+class PolicyTrainer(GRPOTrainer):
+    """Weighs each token by how likely the trainer finds it against the engine that sampled it.
+
+    Relied on are the names of the tensors in a batch, advantages of shape (answers, tokens), which
+    TRL keeps open for subclasses, and the fused head (`log_probs` of the labels).
+    """
+
+    def __init__(self, job: PolicyJob, live: Live, **how: Any) -> None:
+        super().__init__(**how, callbacks=[live])
+        self._most = job.rollouts.truncate
+        self._live = live
+        self._compared_at = -1
+        """The step whose first answers were held against the reference."""
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Tensor:
+        """The loss of a micro-batch of answers.
+
+        An answer is sampled by arithmetic that is not the trainer's. Its tokens count
+        min(p_trainer / p_engine, most), truncated importance sampling (Ionides 2008; for rollouts
+        Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training").
+        """
+        batch = dict(inputs)
+        sampled = batch.pop("sampling_per_token_logps", None)
+        # Until the policy moves, the trainer's probabilities are those that the loss is made of:
+        # they are taken from its own forward pass, which ends before the advantages are used.
+        earned = batch["advantages"].unsqueeze(1) * torch.ones_like(batch["completion_ids"])
+        batch["advantages"] = earned
+        with _heard(model, batch) as now:
+            if sampled is not None:
+                now.then = lambda said: earned.mul_(
+                    self._ratio(batch.get("old_per_token_logps", said), sampled, batch)
+                )
+            loss: Tensor = super().compute_loss(model, batch, return_outputs, num_items_in_batch)
+        self._compare(model, batch, now.logprobs)
+        return loss
+
+    def _ratio(self, old: Tensor, sampled: Tensor, batch: Batch) -> Tensor:
+        mask = batch["completion_mask"]
+        self._live.note(engine_gap=_mean((old - sampled).abs(), mask))
+        return torch.exp((old - sampled) * mask).clamp(max=self._most)
+
+    def _compare(self, model: Any, batch: Batch, said: Tensor) -> None:
+        """How far the policy is from the base, on a step's first answers: k1, in nats a token."""
+        if self._compared_at == self.state.global_step:
+            return
+        self._compared_at = self.state.global_step
+        with torch.no_grad(), cast("PeftModel", self.model).disable_adapter():
+            reference = model(**_asked(batch), fused_lm_head=True).log_probs
+        width = batch["completion_ids"].size(1)
+        self._live.note(kl=_mean(said - reference[:, -width:], batch["completion_mask"]))
+
+
+class _Heard:
+    """The log-probabilities of a micro-batch's answers, once a forward pass has given them."""
+
+    logprobs: Tensor
+    then: Callable[[Tensor], object] = staticmethod(lambda said: None)
+
+
+@contextmanager
+def _heard(model: Any, batch: Batch) -> Iterator[_Heard]:
+    heard, width = _Heard(), batch["completion_ids"].size(1)
+
+    def listen(_module: object, _inputs: object, said: Any) -> None:
+        heard.logprobs = said.log_probs[:, -width:].detach()
+        heard.then(heard.logprobs)
+
+    handle = model.register_forward_hook(listen)
+    try:
+        yield heard
+    finally:
+        handle.remove()
+
+
+def _asked(batch: Batch) -> Batch:
+    answers = batch["completion_ids"]
+    ids = torch.cat([batch["prompt_ids"], answers], dim=1)
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+    labels = ids.masked_fill(mask == 0, -100)
+    labels[:, : -answers.size(1)] = -100
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / mask.sum().clamp(min=1)

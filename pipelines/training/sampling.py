@@ -1,0 +1,181 @@
+"""Who answers for the policy in training: a vLLM server that is given it, or the trainer itself.
+
+Everything here imports torch and belongs in a child process.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from pipelines.training.policy import Handed, ServedPolicy
+from teachers.client import Client, Endpoint, Tokens
+from teachers.errors import EngineDied, PreceptorError, SyncMismatch
+
+# The service starts a dead server again, which takes a minute or so.
+PATIENCE_S = 300.0
+_RETRY_S = 2.0
+
+
+class Address(NamedTuple):
+    """Where a server of ours listens."""
+
+    url: str
+    model: str
+    key: str
+
+    @classmethod
+    def read(cls, path: Path) -> "Address":
+        return cls(**json.loads(path.read_text()))
+
+
+class Sampler(Protocol):
+    """Answers from the policy as it is."""
+
+    async def begin(self, version: int) -> Handed:
+        """Sample from the policy as it is now, under this version's name."""
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], group: int, seed: int
+    ) -> AsyncIterator[tuple[int, list[Tokens]]]:
+        """Each prompt's place and its group of answers, as they come."""
+
+    async def end(self) -> None:
+        """Make sure that the policy was the same throughout.
+
+        Raises:
+            SyncMismatch: it was not.
+        """
+
+    async def close(self) -> None:
+        """There is nothing more to sample."""
+
+
+class EngineSampler:
+    """A vLLM server, reached over HTTP. It may be started anew meanwhile, at the same address.
+
+    Args:
+        model: the policy in training, its adapter on.
+        base: folder of the model that the adapter is on.
+        address: file that says where the server listens.
+        folder: where the policy is written for it.
+        max_tokens: an answer is cut after so many.
+    """
+
+    def __init__(
+        self, model: PeftModel, base: Path, address: Path, folder: Path, max_tokens: int
+    ) -> None:
+        found = Address.read(address)
+        # More waiting than places is the server's business: it has a queue.
+        endpoint = Endpoint(url=found.url, model=found.model, concurrency=256)
+        self._client = Client(endpoint, key=found.key)
+        self._policy = ServedPolicy(model, base, folder, self._client)
+        self._max_tokens = max_tokens
+
+    async def begin(self, version: int) -> Handed:
+        waited = 0.0
+        while True:
+            try:
+                return await self._policy.hand_over(version)
+            except SyncMismatch:
+                raise
+            except PreceptorError as away:
+                if waited >= PATIENCE_S:
+                    raise EngineDied(
+                        f"The model server did not come back within {PATIENCE_S:.0f} s.",
+                        hint=away.message,
+                    ) from away
+            await asyncio.sleep(_RETRY_S)
+            waited += _RETRY_S
+
+    async def sample(
+        self, prompts: Sequence[Sequence[int]], group: int, seed: int
+    ) -> AsyncIterator[tuple[int, list[Tokens]]]:
+        # The server takes no seed: what it once answered is kept instead.
+        async def one(place: int) -> tuple[int, list[Tokens]]:
+            return place, await self._client.sample(prompts[place], group, self._max_tokens)
+
+        asked = [asyncio.create_task(one(place)) for place in range(len(prompts))]
+        try:
+            for answered in asyncio.as_completed(asked):
+                yield await answered
+        finally:
+            for task in asked:
+                task.cancel()
+
+    async def end(self) -> None:
+        await self._policy.still_there()
+
+    async def close(self) -> None:
+        self._policy.forget()
+        await self._client.__aexit__()
+
+
+class TrainerSampler:
+    """transformers' own generation, in the training process: exact, and for any adapter.
+
+    Args:
+        model: the policy in training, its adapter on.
+        tokenizer: its tokenizer.
+        max_tokens: an answer is cut after so many.
+    """
+
+    def __init__(
+        self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int
+    ) -> None:
+        self._model, self._tokenizer, self._max_tokens = model, tokenizer, max_tokens
+        ends = model.generation_config.eos_token_id
+        self._ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
+
+    async def begin(self, version: int) -> Handed:
+        return Handed(f"policy-{version}", 0.0, 1.0)
+
+    async def sample(
+        self, prompts: Sequence[Sequence[int]], group: int, seed: int
+    ) -> AsyncIterator[tuple[int, list[Tokens]]]:
+        rows = [row for row in prompts for _ in range(group)]
+        # Training's own random numbers stay what they would be without this.
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            said = self._generate(rows)
+        for place in range(len(prompts)):
+            yield place, said[place * group : (place + 1) * group]
+
+    async def end(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+    def _generate(self, rows: Sequence[Sequence[int]]) -> list[Tokens]:
+        pad = self._tokenizer.pad_token_id
+        width = max(map(len, rows))
+        ids = torch.tensor([[*[pad] * (width - len(row)), *row] for row in rows])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        was_training = self._model.training
+        self._model.eval()
+        with torch.no_grad():
+            out = cast("Any", self._model).generate(
+                input_ids=ids.to(self._model.device),
+                attention_mask=mask.to(self._model.device),
+                max_new_tokens=self._max_tokens,
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                pad_token_id=pad,
+            )
+        self._model.train(was_training)
+        return [self._whole(row) for row in out[:, width:].tolist()]
+
+    def _whole(self, row: list[int]) -> Tokens:
+        """An answer up to its end token; log-probabilities are the trainer's to compute."""
+        end = next((at for at, token in enumerate(row) if token in self._ends), None)
+        if end is None:
+            return Tokens(tuple(row), (), "length")
+        return Tokens(tuple(row[: end + 1]), (), "stop")

@@ -1,0 +1,167 @@
+"""A whole round that learns from rewards: real store, verifiers and training; the gate's answers
+come from the scripted server."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.store.connection import connect
+from pipelines.store.rollouts import of_run
+from teachers.errors import ConfigError, GuardTripped, Uncertified
+from tests.places import Place
+from tests.scripted.running import running
+from tests.steered import CAREFUL, WORD, constitution
+from tests.tiny import tiny_model
+
+BATCHES, PROMPTS, GROUP = 4, 3, 4
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def usual(root: Path) -> dict[str, Any]:
+    """What the recipes of this file say."""
+    return {
+        "name": "practice",
+        "student": {"weights": str(root / "model"), "instruction": "Add up."},
+        "supply": {"generators": [{"generator": "chain_sum", "train": 12, "held_out": 60}]},
+        "rollouts": {
+            "sampler": "transformers",
+            "batches": BATCHES,
+            "prompts": PROMPTS,
+            "group": GROUP,
+            "max_tokens": 8,
+            "draws": 1,
+        },
+        "rewards": [{"name": "early", "verifier": "tests.rules:early_letters"}],
+        "watched": [],
+        "train": {
+            "objective": "grpo",
+            "rank": 4,
+            "batch_size": 6,
+            "max_length": 400,
+            "save_steps": 2,
+            "learning_rate": 0.01,
+        },
+        "gate": {"max_tokens": 64, "min_items": 50, "beat_few_shot": False},
+    }
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    root = tmp_path_factory.mktemp("practice")
+    tiny_model(root / "model")
+    place = Place(root, usual(root), "--right", "0.4", "--right-after", "0.95")
+    place.run(place.recipe())
+    return place
+
+
+def test_the_round_is_promoted_and_its_rollouts_are_rows(place: Place) -> None:
+    assert place.one("select state from rounds") == "done"
+    assert place.one("select decision from promotions") == "promoted"
+    run = place.one("select id from training_runs")
+    rows = of_run(connect(place.home.store), run)
+    assert len(rows) == BATCHES * PROMPTS * GROUP
+    assert {row.policy for row in rows} == {f"policy-{batch}" for batch in range(BATCHES)}
+    assert all(row.terms["early"].state in ("verified", "refuted") for row in rows)
+    means = dict(place.ask("select batch, avg(reward) from rollouts group by batch"))
+    told = dict(place.ask("select step - 1, value from metrics where name = 'reward'"))
+    assert told == pytest.approx(means)
+
+
+def test_run_again_it_asks_nothing_and_trains_nothing(place: Place) -> None:
+    before = place.ask("select count(*), max(created_at) from rollouts")
+    assert place.run(place.recipe()).promoted
+    assert place.ask("select count(*), max(created_at) from rollouts") == before
+
+
+def test_the_next_round_knows_how_the_prompts_went(place: Place) -> None:
+    # Another seed is another training run of the same recipe.
+    place.run(place.recipe(train={"seed": 2}))
+    paths = [Path(path) for (path,) in place.ask("select path from datasets order by created_at")]
+    first, second = (path.read_text() for path in paths)
+    assert '"tries": 4' not in first
+    assert '"tries": 4' in second
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"rollouts": {"updates": 5}}, "cannot be shared out"),
+        ({"train": {"save_steps": 3}, "rollouts": {"updates": 2}}, "multiple of rollouts.updates"),
+        ({"train": {"accumulation": 2}}, "train.accumulation follows"),
+        ({"rewards": []}, "at least one term"),
+        ({"rewards": [{"name": "x", "verifier": "numbr"}]}, "There is no verifier 'numbr'"),
+        ({"rewards": [{"name": "x", "verifier": "judge"}]}, "a reward asks for a judge"),
+        ({"watched": [{"name": "early", "verifier": "length"}]}, "two terms of one name"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(
+    place: Place, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        place.run(place.recipe(**changes))
+
+
+def test_a_guard_stops_the_round_with_its_evidence(place: Place) -> None:
+    guards = {"window": 2, "patience": 1, "surviving_share": None, "engine_gap": None}
+    lengths = [{"name": "long", "verifier": "tests.rules:long"}]
+    recipe = place.recipe(
+        name="hacked",
+        guards={**guards, "kl": 0.01, "entropy": None},
+        rewards=lengths,
+        watched=[{"name": "early", "verifier": "tests.rules:early_letters"}],
+        rollouts={"batches": 12},
+        train={"learning_rate": 0.05, "seed": 3},
+    )
+    with pytest.raises(GuardTripped, match="distance to the reference"):
+        place.run(recipe)
+    assert place.one("select state from rounds where name = 'hacked'") == "stopped"
+    assert place.one(
+        "select count(*) from rollouts join training_runs on training_runs.id = training_run_id"
+        " join rounds on rounds.id = round_id where name = 'hacked'"
+    )
+
+
+def _judged(place: Place, url: str, **changes: Any) -> Path:
+    principles = constitution(place.root, CAREFUL)
+    terms = [
+        {"name": "early", "verifier": "tests.rules:early_letters"},
+        {"name": "careful", "verifier": "judge", "weight": 0.5},
+    ]
+    judge = {"url": url, "model": "judge", "kind": "score"}
+    return place.recipe(
+        name="judged",
+        constitution=str(principles),
+        judge=judge,
+        rewards=terms,
+        rollouts={"batches": 2},
+        **changes,
+    )
+
+
+def test_a_certified_judges_score_is_a_term(place: Place) -> None:
+    with running(place.root, "--judge", f"keyword:{WORD}") as server:
+        place.run(_judged(place, server.url))
+    rows = place.ask("select value, state from rollout_terms where name = 'careful'")
+    assert len(rows) == 2 * PROMPTS * GROUP
+    # Random letters do not have the word that this judge wants.
+    assert {state for _, state in rows} == {"refuted"}
+    assert all(0.0 <= value < 0.5 for value, _ in rows)
+    both = place.ask(
+        "select reward, sum(value * iif(name = 'careful', 0.5, 1)) from rollouts"
+        " join rollout_terms on rollout_id = id where name in ('early', 'careful')"
+        " and id in (select rollout_id from rollout_terms where name = 'careful') group by id"
+    )
+    assert all(reward == pytest.approx(total) for reward, total in both)
+    assert list((place.home.root / "runs").glob("*/judge.json")) == []
+
+
+def test_an_uncertified_judge_rewards_nothing(place: Place) -> None:
+    runs = place.one("select count(*) from rollouts")
+    with (
+        running(place.root, "--judge", "first") as server,
+        pytest.raises(Uncertified, match="careful"),
+    ):
+        place.run(_judged(place, server.url, train={"seed": 4}))
+    assert place.one("select count(*) from rollouts") == runs

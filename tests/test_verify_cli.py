@@ -1,0 +1,105 @@
+"""`preceptor verify`: rows in, findings out, and nothing lost on the way."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from judges.verifiers import VERIFIERS
+from service.commands import verify
+from tests.commands import Cli
+
+ROWS: list[dict[str, Any]] = [
+    {"text": "2 + 2 = 4, so the answer is 4.", "reference": 4},
+    {"text": "Answer: 5", "reference": "4", "id": 7},
+    {"text": "no idea", "reference": "4"},
+    {"text": "Answer: 5"},
+]
+
+
+def write(folder: Path, rows: list[dict[str, Any]], *more: str) -> str:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(f"{line}\n" for line in [*map(json.dumps, rows), *more]))
+    return str(path)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_row_gets_a_finding_in_its_place(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    said = cli("verify", write(tmp_path, ROWS), "--verifier", "number", "--out", str(out))
+    assert said.code == 0, said.err
+    written = read(out)
+    findings = [row.pop("verification") for row in written]
+    assert written == ROWS
+    assert [found["state"] for found in findings] == [
+        "verified",
+        "refuted",
+        "unparsed",
+        "not_applicable",
+    ]
+    assert findings[1]["answer"] == "5"
+    for word in ("verified", "refuted", "25%", "expected 4", "checking: 4 done"):
+        assert word in said.out
+
+
+def test_bad_lines_are_named_and_kept_and_the_others_checked(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    bad = ("{no json", '["a list"]', '{"reference": 3}', '{"text": "a", "reference": [1]}')
+    file = write(tmp_path, ROWS[:1], *bad)
+    said = cli("verify", file, "--verifier", "number", "--out", str(out), "--json")
+    assert said.code == 1
+    for number, why in enumerate(
+        ("Expecting property name", "not a JSON object", "no text in 'text'", "'reference' is"), 2
+    ):
+        assert f"rows.jsonl:{number}: {why}" in said.err
+    assert said.json["states"] == {"verified": 1, "error": 4}
+    assert said.json["verifier"] == "number/1"
+    assert len(said.json["bad_lines"]) == 4
+    assert [row.get("line") for row in read(out)] == [None, *bad]
+
+
+@pytest.mark.parametrize("entry", ["asked", ".", '{"at_most": 2}'])
+def test_parameters_come_from_a_field_the_row_or_the_command(
+    cli: Cli, tmp_path: Path, entry: str
+) -> None:
+    row = {"said": "one two three", "at_most": 2, "asked": {"at_most": 2}}
+    file = write(tmp_path, [row])
+    words = ("--verifier", "length", "--text", "said", "--entry", entry, "--json")
+    assert cli("verify", file, *words).json["states"] == {"refuted": 1}
+
+
+def test_the_score_and_the_strict_parser(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    file = write(tmp_path, [{"text": "a b c d", "gold": "a b"}])
+    cli("verify", file, "--verifier", "similarity", "--reference", "gold", "--out", str(out))
+    assert read(out)[0]["verification"]["score"] == pytest.approx(2 / 3)
+    words = ("--verifier", "number", "--parser", "strict", "--json")
+    assert cli("verify", write(tmp_path, ROWS[:1]), *words).json["states"] == {"unparsed": 1}
+
+
+def test_help_names_every_verifier() -> None:
+    assert verify.VERIFIERS.split(", ") == sorted(VERIFIERS)
+
+
+def test_what_cannot_begin_is_told(cli: Cli, tmp_path: Path) -> None:
+    file = write(tmp_path, ROWS)
+    assert "no verifier 'numbr'" in cli.refused("verify", file, "--verifier", "numbr")
+    assert "cannot be imported" in cli.refused("verify", file, "--verifier", "no_such:rule")
+    assert "no file" in cli.refused("verify", "none.jsonl", "--verifier", "number")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    assert "is empty" in cli.refused("verify", "empty.jsonl", "--verifier", "number")
+
+
+def test_somebodys_own_rule_in_the_current_folder(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "our_cli_rule.py").write_text(
+        "from judges.records import Verification\n"
+        "def check(answer, reference, entry):\n"
+        "    return Verification(state='verified', reason='as ever')\n"
+    )
+    file = write(tmp_path, ROWS[:2])
+    said = cli("verify", file, "--verifier", "our_cli_rule:check", "--json")
+    assert said.json["states"] == {"verified": 2}
