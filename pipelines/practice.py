@@ -79,8 +79,13 @@ async def _charge(
     await require(context, seat, principles, section.certify)
     engines, key = [], None
     if section.url and section.model:
-        endpoint = Endpoint(url=section.url, model=section.model, concurrency=section.concurrency)
-        key = endpoint.model_copy(update={"api_key_env": section.api_key_env}).key()
+        endpoint = Endpoint(
+            url=section.url,
+            model=section.model,
+            api_key_env=section.api_key_env,
+            concurrency=section.concurrency,
+            timeout_s=section.timeout_s,
+        )
     else:
         # Beside the one that samples, so that neither has to make room for the other.
         weights = prepared(str(section.weights), context.home, context.progress)

@@ -353,6 +353,8 @@ _LOSSES = {
     "grpo": ("dapo", "grpo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "gspo"),
 }
 _POLICY = ("grpo", "rloo")
+_CLIPS = {"gspo": (3e-4, 4e-4), "cispo": (0.2, 5.0)}
+_USUAL_CLIPS = (0.2, 0.28)
 _SMOOTHED = {"sigmoid", "robust", "exo_pair", "aot", "aot_unpaired"}
 # Whoever sets one of these expects it to be obeyed: set for another objective, it is an error.
 _ONLY_FOR = {
@@ -397,10 +399,12 @@ class Train(Tuning):
     """Ask the base about every answer once, before training: saves time from two epochs on."""
     kl: float = Field(default=0.0, ge=0)
     """Weight of the divergence from the base; 0 leaves the base out."""
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    clip_low: float | None = Field(default=None, gt=0, lt=1)
     """A token's probability counts as changed by this share at most, downwards,"""
-    clip_high: float = Field(default=0.28, gt=0)
-    """and upwards: rare tokens need more room (DAPO's clip-higher, arXiv 2503.14476, 3.1)."""
+    clip_high: float | None = Field(default=None, gt=0)
+    """and upwards. If not given 0.2 and 0.28: rare tokens need more room (DAPO's clip-higher, arXiv
+    2503.14476, 3.1); of whole answers (gspo) 0.0003 and 0.0004 (arXiv 2507.18071, 5.1); cispo's is
+    the largest weight of a token itself, 5."""
     scale: Literal["group", "batch", "none"] = "group"
     """Advantages are divided by the standard deviation of their group's rewards, or the batch's;
     with `none` hard and easy prompts do not count more than others (Dr. GRPO, arXiv 2503.20783)."""
@@ -446,6 +450,12 @@ class Train(Tuning):
     def losses(self) -> tuple[str, ...]:
         """The losses by TRL's names; none for an objective with one loss only."""
         return self.loss or _LOSSES.get(self.objective, ())[:1]
+
+    @property
+    def clips(self) -> tuple[float, float]:
+        """How far a ratio of probabilities may go, downwards and upwards."""
+        low, high = _CLIPS.get(next(iter(self.losses), ""), _USUAL_CLIPS)
+        return self.clip_low or low, self.clip_high or high
 
     @property
     def wants_pairs(self) -> bool:
@@ -616,10 +626,24 @@ class Recipe(Section):
         if len(set(names)) < len(names):
             raise ValueError("rewards and watched have two terms of one name")
         self._check_judge_of_rewards()
+        if rollouts.sampler == "engine":
+            self._check_engine_of_rollouts()
         own = any(term.verifier == OWN for term in (*self.rewards, *self.watched))
         if own and (open_ := [file.task for file in self.supply.files if file.verifier == "none"]):
             raise ValueError(f"{open_[0]!r} has no verifier of its own, and a term asks for it")
         return self
+
+    def _check_engine_of_rollouts(self) -> None:
+        longest = self.train.max_length + self.rollouts.max_tokens
+        if longest > self.engine.max_model_len:
+            raise ValueError(
+                f"train.max_length and rollouts.max_tokens come to {longest} tokens, and "
+                f"engine.max_model_len is {self.engine.max_model_len}"
+            )
+        if self.train.adapter == "qlora":
+            raise ValueError(
+                "a 4-bit policy cannot be handed over yet: rollouts.sampler transformers"
+            )
 
     def _check_judge_of_rewards(self) -> None:
         if not any(term.verifier == JUDGE for term in (*self.rewards, *self.watched)):

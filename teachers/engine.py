@@ -20,7 +20,7 @@ from typing import IO, NamedTuple
 import httpx
 
 from teachers.client import Client, Endpoint
-from teachers.errors import EngineDied, EngineError
+from teachers.errors import EngineDied, EngineError, SyncMismatch
 from teachers.files import write_whole
 from teachers.process import alive, kill_group, started_at
 from teachers.progress import Progress, Silent, step
@@ -31,6 +31,8 @@ START_LIMIT_S = 300.0
 STOP_LIMIT_S = 10.0
 # A server that dies this often without answering anything in between is not worth more patience.
 MAX_RESTARTS = 3
+# Prefixes are held by answers that are under way.
+FORGET_TRIES = 20
 
 
 class EngineSettings(NamedTuple):
@@ -180,7 +182,7 @@ class Engine:
             return
         before = await self.client.logprobs(probe.tokens) if probe else []
         try:
-            await self._reload(weights.path)
+            await reload(self.client, weights.path)
             if probe:
                 after = await self.client.logprobs(probe.tokens)
                 old, new = self.weights.fingerprint, weights.fingerprint
@@ -190,12 +192,6 @@ class Engine:
             await self._end_server()
             raise
         self.weights = weights
-
-    async def _reload(self, path: Path) -> None:
-        swap = {"method": "reload_weights", "kwargs": {"weights_path": str(path)}}
-        await self.client.post("/collective_rpc", swap)
-        # Cached prefixes were computed by the old weights.
-        await self.client.post("/reset_prefix_cache", {})
 
     async def stop(self) -> None:
         """End the server and every process it started; returns when they are gone."""
@@ -297,6 +293,23 @@ class Engine:
 
     def _last_words(self, lines: int = 12) -> str:
         return f"The log {self.log} ends:\n" + tail(self.log, lines)
+
+
+async def reload(client: Client, path: Path) -> None:
+    """Have a vLLM server read other weights of the same shape, and forget what it has cached.
+
+    Raises:
+        SyncMismatch: it cannot forget prefixes that the old weights computed.
+    """
+    swap = {"method": "reload_weights", "kwargs": {"weights_path": str(path)}}
+    await client.post("/collective_rpc", swap)
+    for _ in range(FORGET_TRIES):
+        said = await client.post("/reset_prefix_cache", {})
+        # An empty reply is an older server's yes.
+        if not said or json.loads(said).get("success", True):
+            return
+        await asyncio.sleep(0.5)
+    raise SyncMismatch("The server still holds prefixes that the old weights computed.")
 
 
 def tail(path: Path, lines: int) -> str:

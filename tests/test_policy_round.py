@@ -15,6 +15,11 @@ from tests.steered import CAREFUL, WORD, constitution
 from tests.tiny import tiny_model
 
 BATCHES, PROMPTS, GROUP = 4, 3, 4
+HACKED = "select id from rounds where name = 'hacked'"
+PAUSED = (
+    "select count(*) from rollouts join training_runs on training_runs.id = training_run_id"
+    f" where round_id in ({HACKED})"
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -106,21 +111,22 @@ def test_what_does_not_fit_together_is_refused(
 def test_a_guard_stops_the_round_with_its_evidence(place: Place) -> None:
     guards = {"window": 2, "patience": 1, "surviving_share": None, "engine_gap": None}
     lengths = [{"name": "long", "verifier": "tests.rules:long"}]
-    recipe = place.recipe(
-        name="hacked",
-        guards={**guards, "kl": 0.01, "entropy": None},
-        rewards=lengths,
-        watched=[{"name": "early", "verifier": "tests.rules:early_letters"}],
-        rollouts={"batches": 12},
-        train={"learning_rate": 0.05, "seed": 3},
-    )
+    changes = {
+        "name": "hacked",
+        "guards": {**guards, "kl": 0.01, "entropy": None},
+        "rewards": lengths,
+        "watched": [{"name": "early", "verifier": "tests.rules:early_letters"}],
+        "rollouts": {"batches": 12},
+        "train": {"learning_rate": 0.05, "seed": 3},
+    }
     with pytest.raises(GuardTripped, match="distance to the reference"):
-        place.run(recipe)
+        place.run(place.recipe(**changes))
     assert place.one("select state from rounds where name = 'hacked'") == "stopped"
-    assert place.one(
-        "select count(*) from rollouts join training_runs on training_runs.id = training_run_id"
-        " join rounds on rounds.id = round_id where name = 'hacked'"
-    )
+    reached = place.one(PAUSED)
+    # Somebody has looked, and the same run goes on where it was.
+    place.run(place.recipe(**{**changes, "guards": {**guards, "kl": None, "entropy": None}}))
+    assert place.one("select count(*) from training_runs where round_id in (" + HACKED + ")") == 1
+    assert place.one(PAUSED) > reached
 
 
 def _judged(place: Place, url: str, **changes: Any) -> Path:

@@ -89,6 +89,17 @@ def test_a_token_counts_by_its_ratio_and_never_more_than_the_limit(
     assert sum(grown) > 0
 
 
+def test_once_the_policy_has_moved_its_old_probabilities_count(trainer: Any) -> None:
+    # TRL hands them over where a batch makes several updates.
+    batch = _batch(trainer, 0.0)
+    sampled = batch["sampling_per_token_logps"]
+    batch["old_per_token_logps"] = sampled + 0.4
+    tokens = batch["completion_mask"].sum().item()
+    # The trainer's ratio is exp(-0.4), the engine's exp(0.4).
+    loss = trainer.compute_loss(trainer.model, batch)
+    assert loss.item() == pytest.approx(-tokens / (ANSWERS * CAP), rel=0.02)
+
+
 def test_exact_answers_need_no_correction(trainer: Any) -> None:
     batch = _batch(trainer, 0.0)
     del batch["sampling_per_token_logps"]

@@ -33,7 +33,7 @@ from teachers.errors import VerifierError
 
 VERIFIERS = {
     "choice": Verifier(choice.check, 1),
-    "code": Verifier(code.check, 1, whole=True, deadline_s=code.DEADLINE_S),
+    "code": Verifier(code.check, 1, whole=True, deadline_s=code.DEADLINE_S, load=code.load),
     "constraints": Verifier(constraints.check, 1, whole=True, load=constraints.load),
     "exact": Verifier(exact.check, 1),
     "format": Verifier(form.check, 1, whole=True),

@@ -24,7 +24,7 @@ from pipelines.training.job import (
 from pipelines.training.journal import Metric
 from pipelines.training.run import train
 from teachers.engine import has_nvidia
-from teachers.errors import TrainingError
+from teachers.errors import PreceptorError, TrainingError
 from teachers.files import sha256_of
 from teachers.records import content_id
 
@@ -51,8 +51,8 @@ async def run(context: Context) -> dict[str, Any]:
 
     try:
         async with _beside(context, job, run_id, folder):
-            result = await train(job, folder, keep, context.progress)
-    except TrainingError as failed:
+            result = await train(job, folder, keep, context.progress, _keys(context))
+    except PreceptorError as failed:
         with transaction(context.db) as db:
             checkpoints.close_training(db, run_id, "failed", error=str(failed))
         raise
@@ -73,13 +73,22 @@ async def run(context: Context) -> dict[str, Any]:
     }
 
 
+def _keys(context: Context) -> list[str]:
+    """Variables that hold what a judge elsewhere asks for."""
+    judge = context.recipe.judge if context.recipe.train.wants_rollouts else None
+    return [judge.api_key_env] if judge and judge.api_key_env else []
+
+
 def _how(context: Context) -> list[Any]:
     """What is trained, beside base and data. Not the job: it holds paths, and a moved home is the
     same run."""
     recipe = context.recipe
     how: list[Any] = [recipe.train.model_dump(mode="json")]
     if recipe.train.wants_rollouts:
-        terms = [[term.model_dump(mode="json") for term in recipe.rewards]]
+        terms = [
+            [term.model_dump(mode="json") for term in some]
+            for some in (recipe.rewards, recipe.watched)
+        ]
         how += [recipe.rollouts.model_dump(mode="json"), terms, recipe.pacing.model_dump()]
     if recipe.train.wants_rollouts and recipe.judge is not None:
         who = identity(recipe.judge, None, context.home, context.progress)

@@ -118,19 +118,26 @@ class Collector:
 
     async def _answered(self, places: Sequence[Place]) -> list[Answers]:
         """Each place's group, verified while others are still being sampled; in the order given."""
-        checks = [
-            asyncio.create_task(self._rewarded(place, answers))
-            for place in places
-            if (answers := self._sampled.get(place)) is not None
-        ]
         missing = [place for place in places if self._sampled.get(place) is None]
+        if missing and self._sampler.together:
+            missing = list(places)
         prompts = [self._exercises[place.prompt_id][1] for place in missing]
         seed = self._job.seed * 1_000_003 + places[0].batch * 101 + places[0].draw
-        if missing:
-            async for at, answers in self._sampler.sample(prompts, self._job.rollouts.group, seed):
-                self._sampled.add(missing[at], answers)
-                checks.append(asyncio.create_task(self._rewarded(missing[at], answers)))
-        done = {one.place: one for one in await asyncio.gather(*checks)}
+        try:
+            async with asyncio.TaskGroup() as group:
+                checks = [
+                    group.create_task(self._rewarded(place, answers))
+                    for place in places
+                    if place not in missing and (answers := self._sampled.get(place)) is not None
+                ]
+                if missing:
+                    size = self._job.rollouts.group
+                    async for at, answers in self._sampler.sample(prompts, size, seed):
+                        self._sampled.add(missing[at], answers)
+                        checks.append(group.create_task(self._rewarded(missing[at], answers)))
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from several
+        done = {one.place: one for one in (check.result() for check in checks)}
         return [done[place] for place in places]
 
     async def _rewarded(self, place: Place, answers: list[Tokens]) -> Answers:

@@ -25,10 +25,17 @@ from pipelines.training.grader import Charge, Grader
 from pipelines.training.guards import Figures, tripped
 from pipelines.training.job import PolicyJob, RunFolder
 from pipelines.training.journal import Journal
-from pipelines.training.kept import Batches, Sampled
+from pipelines.training.kept import Batches, Sampled, WholeBatch
+from pipelines.training.policy import Handed
 from pipelines.training.rollout import Rollout
 from pipelines.training.sampling import EngineSampler, Sampler, TrainerSampler
-from teachers.errors import GuardTripped, SyncMismatch, TrainingError
+from teachers.errors import (
+    CallUncertain,
+    EndpointBusy,
+    GuardTripped,
+    SyncMismatch,
+    TrainingError,
+)
 from teachers.files import write_whole
 
 VERIFIER_PROCESSES = 2
@@ -100,20 +107,25 @@ class Feed:
         }
 
     def _begin(self, number: int, model: PeftModel) -> None:
-        """Everything as it was before batch `number`."""
+        """Everything as it was before batch `number`.
+
+        Raises:
+            TrainingError: a batch before it is missing.
+        """
         job, run = self._job, self._run
         tasks = (_task(one) for one, _ in self._exercises.values())
         self._curriculum = Curriculum(tasks, job.seed, job.pacing)
         self._figures = list[Figures]()
-        for figures, rollouts in self._batches.before(number):
-            self._curriculum.update(tallies(rollouts, main_term(self._job.rewards)))
-            self._figures.append(figures)
+        self._whole = self._batches.all()
+        for before in range(number):
+            if before not in self._whole:
+                raise TrainingError(f"Batch {before} is missing in {run.rollouts}.")
+            self._settle(self._whole[before])
+        most = job.rollouts.max_tokens
         if job.rollouts.sampler == "transformers":
-            self._sampler = TrainerSampler(model, self._tokenizer, job.rollouts.max_tokens)
+            self._sampler = TrainerSampler(model, self._tokenizer, most)
         else:
-            self._sampler = EngineSampler(
-                model, job.base, run.engine, run.policy, job.rollouts.max_tokens
-            )
+            self._sampler = EngineSampler(model, job.base, run.engine, run.policy, most)
         self._collector = Collector(
             job,
             self._exercises,
@@ -125,31 +137,44 @@ class Feed:
             self._grader,
         )
 
+    def _settle(self, batch: WholeBatch) -> None:
+        self._curriculum.update(tallies(batch.rollouts, main_term(self._job.rewards)))
+        self._figures.append(batch.figures)
+
     def _text(self, tokens: Sequence[int]) -> str:
         return cast("str", self._tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     async def _batch(self, number: int) -> list[Rollout]:
+        """A batch that was whole before a kill, or a new one."""
+        batch = self._whole.get(number) or await self._made(number)
+        self._settle(batch)
+        return batch.rollouts
+
+    async def _made(self, number: int) -> WholeBatch:
         assert self._sampler is not None
         for _ in range(TRIES):
             began = time.monotonic()
             handed = await self._sampler.begin(number)
-            rollouts = await self._collector.batch(number, handed.name)
             try:
+                rollouts = await self._collector.batch(number, handed.name)
                 await self._sampler.end()
-            except SyncMismatch:
+            except (SyncMismatch, EndpointBusy, CallUncertain) as lost:
+                # Nobody knows which policy it was. A server that died is started again meanwhile.
+                self._journal.phase(f"batch {number} once more: {lost.message}")
                 self._sampled.forget(number)
                 continue
-            self._curriculum.update(tallies(rollouts, main_term(self._job.rewards)))
-            figures = self._figures_of(number, rollouts, handed.surviving_share)
-            self._figures.append(figures)
-            self._batches.add(figures, rollouts)
-            self._tell(number, rollouts, handed.seconds, time.monotonic() - began)
-            return rollouts
-        raise SyncMismatch(f"The server lost the policy {TRIES} times in one batch.")
+            if all(one.reward is None for one in rollouts):
+                raise TrainingError(
+                    f"Nothing of batch {number} could be rewarded: {_first_reason(rollouts)}"
+                )
+            batch = WholeBatch(self._figures_of(number, rollouts, handed), rollouts)
+            self._batches.add(*batch)
+            self._tell(batch, handed, time.monotonic() - began)
+            self._journal.phase("train", self._job.rollouts.batches * self._job.rollouts.updates)
+            return batch
+        raise SyncMismatch(f"Batch {number} failed {TRIES} times: the server lost the policy.")
 
-    def _figures_of(
-        self, number: int, rollouts: Sequence[Rollout], surviving_share: float
-    ) -> Figures:
+    def _figures_of(self, number: int, rollouts: Sequence[Rollout], handed: Handed) -> Figures:
         """Entropy, divergence and gap are those of the update before this batch."""
         watched = [one.terms[term.name].value for term in self._job.watched for one in rollouts]
         known = [value for value in watched if value is not None]
@@ -167,22 +192,25 @@ class Feed:
             entropy=self._live.latest.get("entropy"),
             kl=self._live.latest.get("kl"),
             engine_gap=self._live.latest.get("engine_gap"),
-            surviving_share=surviving_share,
+            surviving_share=handed.surviving_share,
         )
 
-    def _tell(self, number: int, rollouts: Sequence[Rollout], sync_s: float, all_s: float) -> None:
+    def _tell(self, batch: WholeBatch, handed: Handed, seconds: float) -> None:
         """Figures of the batch, with the first update that learns from it."""
-        step = number * self._job.rollouts.updates + 1
-        figures = self._figures[-1]._asdict() | {
-            "tokens": float(sum(len(one.tokens) for one in rollouts)),
-            "groups_without_spread": sum(one.fate == "no_spread" for one in rollouts)
-            / self._job.rollouts.group,
-            "sync_seconds": sync_s,
-            "rollout_seconds": all_s,
+        figures, rollouts = batch
+        flat = sum(one.fate == "no_spread" for one in rollouts)
+        told = figures._asdict() | {
+            "tokens": sum(len(one.tokens) for one in rollouts),
+            "groups_without_spread": flat / self._job.rollouts.group,
+            "sync_seconds": handed.seconds,
+            "sync_proven": handed.proven,
+            "rounding_noise": handed.noise,
+            "rollout_seconds": seconds,
         }
+        step = figures.batch * self._job.rollouts.updates + 1
         for name in _TOLD:
-            if figures.get(name) is not None:
-                self._journal.metric(step, name, float(figures[name]))
+            if told.get(name) is not None:
+                self._journal.metric(step, name, float(told[name]))
 
     def _guard(self, number: int) -> None:
         found = tripped(self._figures, self._job.guards)
@@ -195,7 +223,8 @@ class Feed:
 
 _TOLD = (
     *("reward", "watched", "main", "length", "repetition", "surviving_share"),
-    *("tokens", "groups_without_spread", "sync_seconds", "rollout_seconds"),
+    *("tokens", "groups_without_spread", "rollout_seconds"),
+    *("sync_seconds", "sync_proven", "rounding_noise"),
 )
 
 
@@ -216,6 +245,11 @@ def _exercises(
 
 def _task(exercise: Exercise) -> Task:
     return Task(exercise.prompt.id, exercise.tries, exercise.hits, exercise.rounds_ago)
+
+
+def _first_reason(rollouts: Sequence[Rollout]) -> str:
+    values = (value for one in rollouts for value in one.terms.values() if value.value is None)
+    return next((f"{value.state}, {value.reason}" for value in values), "no term applies")
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -12,12 +12,12 @@ from judges.judge import Judge
 from judges.reading import MOST_OUTSIDE
 from judges.records import Answer, Verification
 from teachers.client import Client, Endpoint
-from teachers.errors import CallRefused, CallUnfit, EndpointError
+from teachers.errors import BadAnswer, CallUnfit
 from teachers.records import Message, Prompt
 
 
 class Charge(BaseModel):
-    """Who grades, by which principles, and where to ask; for our own eyes, as it holds a key."""
+    """Who grades, by which principles, and where to ask."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,6 +25,7 @@ class Charge(BaseModel):
     principles: tuple[Principle, ...]
     endpoint: Endpoint
     key: str | None = None
+    """Of a server of ours. Anybody else's is in the environment, and never written down."""
 
     @classmethod
     def read(cls, path: Path) -> "Charge":
@@ -49,7 +50,7 @@ class Grader:
         None if one of them could not be read; not applicable if there is no such principle.
 
         Raises:
-            CallRefused: the judge's endpoint will not do any.
+            EndpointError: the judge cannot be asked now, or will not do any.
         """
         found = in_scope(self._charge.principles, prompt.question, [prompt.task])
         weighty = [one for one in found if one.weight > 0]
@@ -68,9 +69,7 @@ class Grader:
         judge = self._charge.judge
         try:
             said = await self._client.chat(score.score_call(judge, answer, principle))
-        except EndpointError as failed:
-            if isinstance(failed, CallRefused) and not isinstance(failed, CallUnfit):
-                raise
+        except (CallUnfit, BadAnswer):
             return None
         reading = score.read(judge, said.samples[0])
         if reading.state != "read" or (reading.outside or 0.0) > MOST_OUTSIDE:

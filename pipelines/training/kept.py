@@ -5,6 +5,7 @@ Both are files that only grow. What a kill cut off at the end of one is left out
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,21 +79,30 @@ class Sampled(_Lines):
         self._known = {place: kept for place, kept in self._known.items() if place.batch != batch}
 
 
+class WholeBatch(NamedTuple):
+    """The rollouts of a batch, and the figures that guards look at."""
+
+    figures: Figures
+    rollouts: list[Rollout]
+
+
 class Batches(_Lines):
     """Whole batches: their rollouts, and the figures that guards look at."""
 
     def add(self, figures: Figures, rollouts: Sequence[Rollout]) -> None:
         rows = [one.model_dump(mode="json") for one in rollouts]
         self._write({"figures": figures._asdict(), "rollouts": rows})
+        # As safe as the checkpoints, which are nothing without it.
+        os.fsync(self._out.fileno())
 
-    def before(self, number: int) -> list[tuple[Figures, list[Rollout]]]:
-        """The batches before one, in order; of a batch that was made twice, the later."""
+    def all(self) -> dict[int, "WholeBatch"]:
+        """Every batch by its number."""
         found = {}
         for line in self._read():
             figures = Figures(**line["figures"])
-            if figures.batch < number:
-                found[figures.batch] = figures, [Rollout(**row) for row in line["rollouts"]]
-        return [found[batch] for batch in sorted(found)]
+            rollouts = [Rollout(**row) for row in line["rollouts"]]
+            found[figures.batch] = WholeBatch(figures, rollouts)
+        return found
 
 
 class NewBatches:

@@ -3,6 +3,7 @@
 Everything here imports torch and belongs in a child process.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from torch import Tensor
 from pipelines.training.models import probe_tokens
 from pipelines.training.rounding import merge
 from teachers.client import Client
+from teachers.engine import reload
 from teachers.errors import SyncMismatch
 from teachers.sync import agree, mean_difference
 
@@ -33,8 +35,12 @@ class Handed(NamedTuple):
     name: str
     """Of this version of the policy."""
     seconds: float
-    surviving_share: float
+    surviving_share: float = 1.0
     """Share of the update since the base that survives the rounding to bf16; 1 if there is none."""
+    noise: float = 0.0
+    """What rounding did besides, by the size of the update (root of the sum of squares of each)."""
+    proven: bool = True
+    """Whether these tokens could tell the policy from the one before."""
 
 
 class ServedPolicy:
@@ -65,16 +71,15 @@ class ServedPolicy:
         began = time.monotonic()
         wanted, before = self._said(), self._served
         self._served = None
-        surviving_share = self._write(version)
-        swap = {"method": "reload_weights", "kwargs": {"weights_path": str(self._folder)}}
-        await self._client.post("/collective_rpc", swap)
-        await self._client.post("/reset_prefix_cache", {})
+        surviving_share, noise = self._write(version)
+        await reload(self._client, self._folder)
         after = await self._client.logprobs(self._tokens)
         name = f"policy-{version}"
-        if agree(name, wanted, self._proven, before, after):
+        proven = agree(name, wanted, self._proven, before, after)
+        if proven:
             self._proven = wanted
         self._served = after
-        return Handed(name, time.monotonic() - began, surviving_share)
+        return Handed(name, time.monotonic() - began, surviving_share, noise, proven)
 
     async def still_there(self) -> None:
         """The server still has what it was given: it may have died and come back with the base.
@@ -105,18 +110,19 @@ class ServedPolicy:
         chosen = logits.gather(1, ids[0, 1:, None])[:, 0]
         return cast("list[float]", (chosen - logits.logsumexp(1)).tolist())
 
-    def _write(self, version: int) -> float:
-        """Write the merged policy; returns the share of its update that is in it."""
+    def _write(self, version: int) -> tuple[float, float]:
+        """Write the merged policy; returns the share of its update that is in it, and the noise."""
         generator = torch.Generator().manual_seed(version)
-        kept = meant = 0.0
+        kept = meant = noise = 0.0
         weights: dict[str, Tensor] = {}
         for name, tensor, update in _parts(self._model):
             if update is None:
                 weights[name] = tensor.detach().contiguous()
                 continue
-            merged = merge(tensor, update, generator)
+            merged = merge(tensor.cpu(), update.cpu(), generator)
             weights[name] = merged.weights
             kept, meant = kept + merged.kept, meant + merged.meant
+            noise += merged.noise
         partial = self._folder.with_name(self._folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -126,7 +132,7 @@ class ServedPolicy:
                 shutil.copy(self._base / beside, partial)
         shutil.rmtree(self._folder, ignore_errors=True)
         partial.rename(self._folder)
-        return kept / meant if meant else 1.0
+        return (kept / meant, math.sqrt(noise / meant)) if meant else (1.0, 0.0)
 
 
 def _parts(model: PeftModel) -> Iterator[tuple[str, Tensor, Tensor | None]]:

@@ -42,8 +42,8 @@ def settings(job: PolicyJob, output: Path) -> GRPOConfig:
         importance_sampling_level="sequence" if loss in ("gspo", "luspo") else "token",
         scale_rewards="none",
         beta=job.kl,
-        epsilon=job.clip_low,
-        epsilon_high=job.clip_high,
+        epsilon=job.clips[0],
+        epsilon_high=job.clips[1],
         mask_truncated_completions=job.leave_out_cut,
     )
 

@@ -21,6 +21,8 @@ class Merged(NamedTuple):
     """Inner product of the update that is in the weights with the one that was meant,"""
     meant: float
     """and of that one with itself: kept / meant is the share that survives."""
+    noise: float
+    """Sum of squares of what rounding did besides."""
 
 
 def merge(base: Tensor, update: Tensor, generator: torch.Generator) -> Merged:
@@ -33,8 +35,10 @@ def merge(base: Tensor, update: Tensor, generator: torch.Generator) -> Merged:
     """
     exact = base.float() + update
     weights = stochastic(exact, generator)
-    kept = torch.sum((weights.float() - base.float()) * update)
-    return Merged(weights, kept.item(), torch.sum(update * update).item())
+    rounded = weights.float()
+    kept = torch.sum((rounded - base.float()) * update)
+    noise = torch.sum((rounded - exact) ** 2)
+    return Merged(weights, kept.item(), torch.sum(update * update).item(), noise.item())
 
 
 def stochastic(exact: Tensor, generator: torch.Generator) -> Tensor:

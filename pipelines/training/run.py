@@ -8,7 +8,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,12 +40,19 @@ _PASSED_ON = {
 }
 
 
-async def train(job: Job, folder: Path, on_metric: OnMetric, progress: Progress) -> Result:
+async def train(
+    job: Job,
+    folder: Path,
+    on_metric: OnMetric,
+    progress: Progress,
+    keys: Collection[str] = (),
+) -> Result:
     """Bring a training run to its end, wherever it stands.
 
     Args:
         folder: of this run alone; what is finished in it is not done again.
         on_metric: given the metrics as they come, and all of them again after a restart.
+        keys: variables of the environment that hold keys, and that the process needs.
 
     Raises:
         TrainingError: it failed and would fail again, or failed twice, or the disk is full.
@@ -57,7 +64,7 @@ async def train(job: Job, folder: Path, on_metric: OnMetric, progress: Progress)
     try:
         while not run.result.is_file():
             heard = telling.heard
-            code = await telling.follow(_running(run) or _start(run, job.module))
+            code = await telling.follow(_running(run) or _start(run, job.module, keys))
             if run.result.is_file() or code is None or (code == LOCKED and _running(run)):
                 continue  # done; or an adopted process ended; or there is one to adopt
             if (
@@ -154,15 +161,16 @@ def _running(run: RunFolder) -> _Process | None:
     return None if process.ended() else process
 
 
-def _environment() -> dict[str, str]:
-    ours = {name: value for name, value in child_environment().items() if name in _PASSED_ON}
+def _environment(keys: Collection[str]) -> dict[str, str]:
+    passed_on = _PASSED_ON.union(keys)
+    ours = {name: value for name, value in child_environment().items() if name in passed_on}
     # Waiting threads soon sleep. Spinning as long as they do by default, they take the cores from
     # each other wherever something else runs too: a step of SmolLM2-135M on two cores then took
     # 28 s, and 5 s without any spinning; alone, 2.3 s with this much and 2.6 s with none.
     return {"GOMP_SPINCOUNT": "10000", **ours}
 
 
-def _start(run: RunFolder, module: str) -> _Process:
+def _start(run: RunFolder, module: str, keys: Collection[str]) -> _Process:
     with run.log.open("ab") as log:
         ours = subprocess.Popen(
             # Unbuffered: a log that cannot be flushed to a full disk would change the exit code.
@@ -170,7 +178,7 @@ def _start(run: RunFolder, module: str) -> _Process:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=_environment(),
+            env=_environment(keys),
             start_new_session=True,
         )
     return _Process(ours.pid, 0.0, ours)

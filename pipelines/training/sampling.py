@@ -5,6 +5,7 @@ Everything here imports torch and belongs in a child process.
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
@@ -15,11 +16,13 @@ from transformers import PreTrainedTokenizerBase
 
 from pipelines.training.policy import Handed, ServedPolicy
 from teachers.client import Client, Endpoint, Tokens
-from teachers.errors import EngineDied, PreceptorError, SyncMismatch
+from teachers.errors import CallUncertain, EndpointBusy, EngineDied
 
 # The service starts a dead server again, which takes a minute or so.
 PATIENCE_S = 300.0
 _RETRY_S = 2.0
+# All groups of a batch wait in the server's own queue.
+ANSWER_S = 3600.0
 
 
 class Address(NamedTuple):
@@ -36,6 +39,9 @@ class Address(NamedTuple):
 
 class Sampler(Protocol):
     """Answers from the policy as it is."""
+
+    together: bool
+    """Whether an answer depends on what else is asked: then a part of a batch is no part of it."""
 
     async def begin(self, version: int) -> Handed:
         """Sample from the policy as it is now, under this version's name."""
@@ -67,31 +73,30 @@ class EngineSampler:
         max_tokens: an answer is cut after so many.
     """
 
+    together = False
+
     def __init__(
         self, model: PeftModel, base: Path, address: Path, folder: Path, max_tokens: int
     ) -> None:
-        found = Address.read(address)
+        self._address, self._found = address, Address.read(address)
+        found = self._found
         # More waiting than places is the server's business: it has a queue.
-        endpoint = Endpoint(url=found.url, model=found.model, concurrency=256)
+        endpoint = Endpoint(url=found.url, model=found.model, concurrency=256, timeout_s=ANSWER_S)
         self._client = Client(endpoint, key=found.key)
         self._policy = ServedPolicy(model, base, folder, self._client)
         self._max_tokens = max_tokens
 
     async def begin(self, version: int) -> Handed:
-        waited = 0.0
+        until = time.monotonic() + PATIENCE_S
         while True:
             try:
                 return await self._policy.hand_over(version)
-            except SyncMismatch:
-                raise
-            except PreceptorError as away:
-                if waited >= PATIENCE_S:
+            except (EndpointBusy, CallUncertain) as away:
+                if time.monotonic() > until or Address.read(self._address) != self._found:
                     raise EngineDied(
-                        f"The model server did not come back within {PATIENCE_S:.0f} s.",
-                        hint=away.message,
+                        "The model server did not come back where it was.", hint=away.message
                     ) from away
             await asyncio.sleep(_RETRY_S)
-            waited += _RETRY_S
 
     async def sample(
         self, prompts: Sequence[Sequence[int]], group: int, seed: int
@@ -125,6 +130,8 @@ class TrainerSampler:
         max_tokens: an answer is cut after so many.
     """
 
+    together = True
+
     def __init__(
         self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int
     ) -> None:
@@ -133,7 +140,7 @@ class TrainerSampler:
         self._ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
 
     async def begin(self, version: int) -> Handed:
-        return Handed(f"policy-{version}", 0.0, 1.0)
+        return Handed(f"policy-{version}", 0.0)
 
     async def sample(
         self, prompts: Sequence[Sequence[int]], group: int, seed: int
@@ -168,6 +175,11 @@ class TrainerSampler:
                 temperature=1.0,
                 top_k=0,
                 top_p=1.0,
+                # A model's folder may say otherwise, and what it says would be obeyed.
+                min_p=None,
+                typical_p=1.0,
+                repetition_penalty=1.0,
+                no_repeat_ngram_size=0,
                 pad_token_id=pad,
             )
         self._model.train(was_training)
