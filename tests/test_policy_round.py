@@ -109,11 +109,11 @@ def test_what_does_not_fit_together_is_refused(
 
 
 def test_a_guard_stops_the_round_with_its_evidence(place: Place) -> None:
-    guards = {"window": 2, "patience": 1, "surviving_share": None, "engine_gap": None}
+    guards: dict[str, Any] = {"window": 2, "patience": 1, "entropy": None}
     lengths = [{"name": "long", "verifier": "tests.rules:long"}]
-    changes = {
+    changes: dict[str, Any] = {
         "name": "hacked",
-        "guards": {**guards, "kl": 0.01, "entropy": None},
+        "guards": {**guards, "kl": 0.01},
         "rewards": lengths,
         "watched": [{"name": "early", "verifier": "tests.rules:early_letters"}],
         "rollouts": {"batches": 12},
@@ -124,7 +124,7 @@ def test_a_guard_stops_the_round_with_its_evidence(place: Place) -> None:
     assert place.one("select state from rounds where name = 'hacked'") == "stopped"
     reached = place.one(PAUSED)
     # Somebody has looked, and the same run goes on where it was.
-    place.run(place.recipe(**{**changes, "guards": {**guards, "kl": None, "entropy": None}}))
+    place.run(place.recipe(**{**changes, "guards": {**guards, "kl": None}}))
     assert place.one("select count(*) from training_runs where round_id in (" + HACKED + ")") == 1
     assert place.one(PAUSED) > reached
 

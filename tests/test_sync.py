@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from teachers.errors import SyncMismatch
-from teachers.sync import CLEAR_CHANGE, Probe, prove
+from teachers.sync import CLEAR_CHANGE, Probe, agree, prove
 
 TOKENS = 600
 # Half-normal noise of this width has the mean that was measured between two engines.
@@ -86,3 +86,20 @@ def test_a_probe_comes_back_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "probe.json"
     path.write_text('{"tokens": [1, 2, 3], "logprobs": {"w": [-1.0, -2.5]}}')
     assert Probe.read(path) == Probe((1, 2, 3), {"w": (-1.0, -2.5)})
+
+
+@pytest.mark.parametrize("seed", range(20, 40))
+def test_a_step_too_small_to_see_is_neither_proven_nor_refused(seed: int) -> None:
+    # The trainer's arithmetic is as rough as the server's, so both of its rows are off.
+    new = moved(BASE, 0.005, seed)
+    wanted, was = seen(new, seed + 1), seen(BASE, seed + 2)
+    assert not agree("new", wanted, was, seen(BASE, seed + 3), seen(new, seed + 4))
+
+
+@pytest.mark.parametrize("seed", range(20, 40))
+def test_as_soon_as_it_can_be_seen_it_is_proven_or_refused(seed: int) -> None:
+    new = moved(BASE, 0.06, seed)
+    wanted, was = seen(new, seed + 1), seen(BASE, seed + 2)
+    assert agree("new", wanted, was, seen(BASE, seed + 3), seen(new, seed + 4))
+    with pytest.raises(SyncMismatch, match="nearer to the old"):
+        agree("new", wanted, was, seen(new, seed + 3), seen(BASE, seed + 4))
