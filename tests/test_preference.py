@@ -312,7 +312,7 @@ def test_what_differs_is_said() -> None:
     [
         ({"beta": 0.2}, "beta is for dpo, kto, orpo, simpo, not sft"),
         ({"objective": "dpo", "packing": True}, "packing is for sft, not dpo"),
-        ({"objective": "orpo", "loss": "sigmoid"}, "loss is for dpo, kto, not orpo"),
+        ({"objective": "orpo", "loss": "sigmoid"}, "loss is for dpo, kto, grpo, not orpo"),
         ({"objective": "dpo", "loss": "kto"}, "no such loss: 'kto'; known: sigmoid, hinge"),
         ({"objective": "kto", "loss": ["kto", "apo_zero_unpaired"]}, "kto takes one loss"),
         ({"objective": "kto", "batch_size": 1}, "batch_size must be 2 or more"),
