@@ -152,7 +152,7 @@ class Feed:
 
     async def _made(self, number: int) -> WholeBatch:
         assert self._sampler is not None
-        for _ in range(TRIES):
+        for attempt in range(TRIES):
             began = time.monotonic()
             handed = await self._sampler.begin(number)
             try:
@@ -170,7 +170,9 @@ class Feed:
             batch = WholeBatch(self._figures_of(number, rollouts, handed), rollouts)
             self._batches.add(*batch)
             self._tell(batch, handed, time.monotonic() - began)
-            self._journal.phase("train", self._job.rollouts.batches * self._job.rollouts.updates)
+            if attempt:
+                updates = self._job.rollouts.updates
+                self._journal.phase("train", self._job.rollouts.batches * updates)
             return batch
         raise SyncMismatch(f"Batch {number} failed {TRIES} times: the server lost the policy.")
 
