@@ -13,12 +13,11 @@ from pipelines.context import Context
 from pipelines.kinship import warn_of_kin
 from pipelines.recipe import Place
 from pipelines.seat import seated
-from pipelines.source import prepared
+from pipelines.source import endpoint_of, prepared
 from pipelines.store import rollouts as store
 from pipelines.training.grader import Charge
 from pipelines.training.job import PolicyJob, RunFolder
 from pipelines.training.kept import NewBatches
-from teachers.client import Endpoint
 from teachers.engine import Engine
 
 POLL_S = 1.0
@@ -77,16 +76,8 @@ async def _charge(
     warn_of_kin(context, [seat], Place(weights=context.recipe.student.weights))
     principles = context.deciding()
     await require(context, seat, principles, section.certify)
-    engines, key = [], None
-    if section.url and section.model:
-        endpoint = Endpoint(
-            url=section.url,
-            model=section.model,
-            api_key_env=section.api_key_env,
-            concurrency=section.concurrency,
-            timeout_s=section.timeout_s,
-        )
-    else:
+    engines, key, endpoint = [], None, endpoint_of(section)
+    if endpoint is None:
         # Beside the one that samples, so that neither has to make room for the other.
         weights = prepared(str(section.weights), context.home, context.progress)
         engine = context.another_engine(weights, "judge")

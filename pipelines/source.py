@@ -87,17 +87,23 @@ def identity(place: Place, base: Weights | None, home: Home, progress: Progress)
     return _weights(place, base, home, progress).fingerprint
 
 
+def endpoint_of(place: Place) -> Endpoint | None:
+    """Where a model answers that is not ours to start."""
+    if not place.url or not place.model:
+        return None
+    return Endpoint(
+        url=place.url,
+        model=place.model,
+        api_key_env=place.api_key_env,
+        concurrency=place.concurrency,
+        timeout_s=place.timeout_s,
+    )
+
+
 @asynccontextmanager
 async def opened(bench: Workbench, place: Place, base: Weights | None) -> AsyncIterator[Source]:
     """The model of a place, ready to answer; a server of ours stays up for whoever asks next."""
-    if place.url and place.model:
-        endpoint = Endpoint(
-            url=place.url,
-            model=place.model,
-            api_key_env=place.api_key_env,
-            concurrency=place.concurrency,
-            timeout_s=place.timeout_s,
-        )
+    if endpoint := endpoint_of(place):
         async with Client(endpoint) as client:
             yield Remote(client)
         return

@@ -6,7 +6,7 @@ from judges.rewards import main_term
 from pipelines.context import Context
 from pipelines.freeze import freeze, held_out_of
 from pipelines.store import calls, rollouts
-from pipelines.training.curriculum import Task, standing
+from pipelines.training.curriculum import Curriculum, Task
 from teachers.errors import RoundStopped
 from teachers.records import Prompt
 
@@ -36,10 +36,9 @@ async def run(context: Context) -> dict[str, Any]:
     tasks = [known.get(prompt.id, Task(prompt.id)) for prompt in prompts]
     rows = [_row(context, prompt, task) for prompt, task in zip(prompts, tasks, strict=True)]
     dataset = freeze(context, "prompts", rows, [])
-    counts = {"open": 0, "retired": 0, "parked": 0}
-    for task in tasks:
-        counts[standing(task, recipe.pacing)] += 1
-    return {"dataset": dataset.id, "rows": dataset.rows, "path": str(dataset.path), **counts}
+    counts = Curriculum(tasks, recipe.train.seed, recipe.pacing).standings()
+    told = {str(name): count for name, count in counts.items()}
+    return {"dataset": dataset.id, "rows": dataset.rows, "path": str(dataset.path), **told}
 
 
 def _known(context: Context) -> dict[str, Task]:
