@@ -84,7 +84,7 @@ async def _all(
         "trained here": await _trained(home, base, progress),
     }
     if big := os.environ.get("PRECEPTOR_BIG_MODEL"):
-        judges["the bigger model, compares"] = JudgeSection(weights=big)
+        # Its comparisons take four minutes more. Tried, they named the first answer every time.
         judges["the bigger model, grades"] = JudgeSection(weights=big, kind="score")
     else:
         progress.say("without a bigger model: PRECEPTOR_BIG_MODEL names none")

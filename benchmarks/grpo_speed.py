@@ -6,6 +6,7 @@ Same model, prompts, group size, cap and steps; the reward is how little an answ
 Answers are of all lengths, as real ones are: half of the requests ask for a sentence or two. The
 two alternate, each run a process of its own, and a run's first step is left out. A step of ours has
 everything in it: giving the server the policy, proving that it has it, sampling, rewards, update.
+Then both ways of sampling train the same, and exact answers may teach no more than those.
 """
 
 import asyncio
@@ -18,27 +19,24 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.exact_rollouts import as_good
+from benchmarks.policy_runs import BATCH, GROUP, PROMPTS, job_of, requests, trained
 from benchmarks.verdict import conclude, show, skip
 from judges.rewards import RewardTerm
 from pipelines.home import Home
-from pipelines.practice import tell_where
-from pipelines.recipe import Rollouts
-from pipelines.training.guards import Guards
 from pipelines.training.job import PolicyJob, RunFolder
 from pipelines.training.journal import Metric
 from pipelines.training.kept import NewBatches
-from pipelines.training.run import train
-from teachers.engine import Engine, EngineSettings
+from teachers.engine import Engine
 from teachers.errors import WeightsError
-from teachers.progress import Silent
 from teachers.weights import Weights, child_environment, prepare
 
 BAR_TOKENS, BAR_STEPS = 1.5, 1.2
+# Answers of one length would flatter whoever pads, answers of wild lengths whoever does not.
+SPREAD = (0.4, 0.6)
 PAIRS, STEPS = 2, 3
-PROMPTS, GROUP, CAP, BATCH = 6, 8, 256, 16
+CAP = 256
 EQUAL_TOKENS = 128
-REQUESTS = Path(__file__).parent.parent / "recipes" / "prompts" / "everyday.jsonl"
-BRIEFLY = "Answer in one or two sentences."
 
 
 class Step(NamedTuple):
@@ -84,6 +82,7 @@ def main() -> None:
             plain = _plain(base, Path(place, f"plain-{number}"))
             pairs.append((ours, plain))
             print(f"pair {number + 1} of {PAIRS} is done", flush=True)
+        no_worse = as_good(base, Path(place, "learning"))
     _show(pairs)
     faster = statistics.median(
         ours.median("tokens_per_second") / plain.median("tokens_per_second")
@@ -96,35 +95,19 @@ def main() -> None:
     spread = statistics.fmean(run.spread for pair in pairs for run in pair)
     print(f"rollout tokens/s: ratio {faster:.2f} (bar {BAR_TOKENS}); steps/h: ratio {steps:.2f}")
     print(f"at equal lengths: ratio {equal:.2f}; mean length over longest: {spread:.2f}")
-    conclude("grpo-speed", faster, BAR_TOKENS, at_least=True, also=steps >= BAR_STEPS)
+    varied = SPREAD[0] <= spread <= SPREAD[1]
+    also = steps >= BAR_STEPS and varied and no_worse
+    conclude("grpo-speed", faster, BAR_TOKENS, at_least=True, also=also)
 
 
 def _measure_ours(base: Weights, folder: Path) -> Run:
     return asyncio.run(_ours(_job(base, folder), base, folder))
 
 
-def requests() -> list[str]:
-    """Half of them ask for little."""
-    rows = [json.loads(line)["question"] for line in REQUESTS.read_text().splitlines()[:PROMPTS]]
-    return [row if at % 2 else f"{row} {BRIEFLY}" for at, row in enumerate(rows)]
-
-
 def _job(base: Weights, folder: Path) -> PolicyJob:
-    folder.mkdir(parents=True)
-    dataset = folder / "prompts.jsonl"
-    dataset.write_text("".join(map(_exercise, requests())))
-    return PolicyJob(
-        base=base.path,
-        base_weights=base.fingerprint,
-        dataset=dataset,
-        objective="grpo",
-        loss=("dr_grpo",),
-        learning_rate=1e-4,
-        batch_size=BATCH,
-        rewards=(RewardTerm(name="unrepeated", verifier="repetition"),),
-        rollouts=Rollouts(batches=STEPS, prompts=PROMPTS, group=GROUP, max_tokens=CAP, draws=1),
-        guards=Guards(engine_gap=None, surviving_share=None),
-    )
+    how = {"batches": STEPS, "max_tokens": CAP, "draws": 1}
+    unrepeated = RewardTerm(name="unrepeated", verifier="repetition")
+    return job_of(base, folder, requests(), how, learning_rate=1e-4, rewards=(unrepeated,))
 
 
 async def _ours(job: PolicyJob, base: Weights, folder: Path) -> Run:
@@ -138,10 +121,8 @@ async def _ours(job: PolicyJob, base: Weights, folder: Path) -> Run:
             if one.name == "loss":
                 seen[one.step] = time.monotonic()
 
-    async with Engine(base, folder, settings=EngineSettings(), concurrency=64) as engine:
-        await engine.start()
-        tell_where(run, engine)
-        await train(job, folder, hear, Silent())
+    async with trained(job, base, folder, hear) as engine:
+        assert engine is not None, "the job's rollouts come from one"
         equal = await _equal(engine)
     lengths = [[len(one.tokens) for one in batch] for batch in NewBatches(run.rollouts).read()]
     steps = [
@@ -154,12 +135,6 @@ async def _ours(job: PolicyJob, base: Weights, folder: Path) -> Run:
         for step in range(2, STEPS + 1)
     ]
     return Run(steps, equal)
-
-
-def _exercise(text: str) -> str:
-    prompt = {"task": "requests", "question": text, "verifier": "none"}
-    messages = [{"role": "user", "content": text}]
-    return json.dumps({"prompt": prompt, "messages": messages}) + "\n"
 
 
 async def _equal(engine: Engine) -> float:

@@ -26,6 +26,8 @@ class Verification(BaseModel):
     """The final answer that was read from the text, where one was found."""
     score: float | None = Field(default=None, ge=0.0, le=1.0)
     """How much of it holds, 0 to 1, by rules that know more than yes and no."""
+    jail: str | None = None
+    """The kind of jail that model-written code ran in; none where none was run."""
 
     @property
     def decided(self) -> bool:
@@ -47,6 +49,8 @@ class Verdict(BaseModel):
     answer: str | None
     reference: dict[str, Any]
     """What the sample was checked against."""
+    jail: str | None = None
+    """The kind of jail that its code ran in, if it is code."""
 
     @property
     def id(self) -> str:

@@ -61,6 +61,8 @@ class TermValue(BaseModel):
     """0 to 1; none if nothing was decided."""
     state: VerificationState
     reason: str
+    jail: str | None = None
+    """The kind of jail that the sample's code ran in, if the term is about code."""
 
 
 class Reward(BaseModel):
@@ -179,7 +181,7 @@ def _value(term: RewardTerm, said: Verification | float | None) -> TermValue:
         value = None
         if said.decided:
             value = said.score if said.score is not None else float(said.state == "verified")
-        return TermValue(value=value, state=said.state, reason=said.reason)
+        return TermValue(value=value, state=said.state, reason=said.reason, jail=said.jail)
     if said is None:
         return TermValue(value=None, state="error", reason="no score was given")
     if not 0.0 <= said <= 1.0:

@@ -52,14 +52,27 @@ async def _opened(
     if job.judged:
         engines += await _charge(context, run, stack)
     if job.rollouts.sampler == "engine":
-        engines.append(await context.serving(context.base))
+        engines.append(await _sampling(context, job, stack))
         tell_where(run, engines[-1])
         stack.callback(run.engine.unlink, missing_ok=True)
-        # It will serve the last policy, under the name of the base.
-        stack.push_async_callback(context.stop_engine)
     else:
         await context.stop_engine_on_gpu()
     return engines
+
+
+async def _sampling(context: Context, job: PolicyJob, stack: contextlib.AsyncExitStack) -> Engine:
+    """The server that samples from the policy."""
+    if job.served_as == "merged":
+        # It will serve the last policy, under the name of the base.
+        stack.push_async_callback(context.stop_engine)
+        return await context.serving(context.base)
+    # The one that may be running was not started to take adapters.
+    await context.stop_engine()
+    engine = await stack.enter_async_context(
+        context.another_engine(context.base, lora_rank=job.rank)
+    )
+    await engine.start()
+    return engine
 
 
 async def _charge(
@@ -92,7 +105,12 @@ async def _charge(
 
 def tell_where(run: RunFolder, engine: Engine) -> None:
     """Leave the trainer a note of a server's address."""
-    address = {"url": engine.client.endpoint.base, "model": engine.name, "key": engine.key}
+    address = {
+        "url": engine.client.endpoint.base,
+        "model": engine.name,
+        "key": engine.key,
+        "takes_adapters": engine.settings.lora_rank > 0,
+    }
     _write_privately(run.engine, json.dumps(address))
 
 

@@ -330,6 +330,10 @@ class Rollouts(Section):
     sampler: Literal["engine", "transformers"] = "engine"
     """`engine` samples from a vLLM server that is given the policy before each batch;
     `transformers` samples in the training process: slower, exact, and for any adapter."""
+    served_as: Literal["auto", "merged", "adapter"] = "auto"
+    """How that server is given the policy: `merged` with its base, rounded to bf16, or as an
+    `adapter` beside it (LoRA and rsLoRA), which keeps all of an update; `auto` is `adapter` on a
+    GPU and `merged` on a CPU, where answers through an adapter take eight times as long."""
     truncate: float = Field(default=2.0, gt=1)
     """The server's arithmetic is not the trainer's: a token counts by the ratio of the two
     probabilities, at most by this much (truncated importance sampling)."""
@@ -628,6 +632,8 @@ class Recipe(Section):
         self._check_judge_of_rewards()
         if rollouts.sampler == "engine":
             self._check_engine_of_rollouts()
+        elif rollouts.served_as != "auto":
+            raise ValueError("rollouts.served_as is for a server: rollouts.sampler engine")
         own = any(term.verifier == OWN for term in (*self.rewards, *self.watched))
         if own and (open_ := [file.task for file in self.supply.files if file.verifier == "none"]):
             raise ValueError(f"{open_[0]!r} has no verifier of its own, and a term asks for it")

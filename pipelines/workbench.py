@@ -94,12 +94,14 @@ class Workbench:
         await self._engine.load(weights, probe)
         return self._engine
 
-    def another_engine(self, weights: Weights, name: str = "student") -> Engine:
+    def another_engine(
+        self, weights: Weights, name: str = "student", *, lora_rank: int = 0
+    ) -> Engine:
         """A server as the recipe says; whoever asks for one starts and stops it."""
         return Engine(
             weights,
             self.home.root,
-            settings=EngineSettings(**self._engine_section.model_dump()),
+            settings=EngineSettings(**self._engine_section.model_dump(), lora_rank=lora_rank),
             concurrency=self._concurrency,
             name=name,
             progress=self.progress,

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
 from rich.console import Console
 
-from judges.rewards import TermValue
+from judges.rewards import Reward, RewardTerm, TermValue, recombined
 from judges.verifiers import repetition
 from pipelines.store.rollouts import StoredRollout
 from service.tables import plain, table
@@ -35,6 +36,47 @@ def choose(
         "worst": [Shown(one) for one in sorted(rewarded, key=_paid)[:worst]],
         "suspicious": suspects(rewarded)[:suspicious],
     }
+
+
+def weighed(terms: Iterable[RewardTerm], wanted: Iterable[str]) -> list[RewardTerm]:
+    """The terms with other weights.
+
+    Args:
+        wanted: each `NAME=WEIGHT`; terms that are not named keep their weight.
+
+    Raises:
+        ConfigError: there is no such term, or the weight is none.
+    """
+    found = {term.name: term for term in terms}
+    for one in wanted:
+        name, _, weight = one.rpartition("=")
+        if name not in found:
+            raise ConfigError(
+                f"{one!r} names no term of the run's reward.",
+                hint="NAME=WEIGHT, NAME: " + ", ".join(found),
+            )
+        try:
+            term = RewardTerm.model_validate({**found[name].model_dump(), "weight": weight})
+        except ValidationError:
+            raise ConfigError(
+                f"{weight!r} is no weight of {name!r}.", hint="It is a number from 0 on."
+            ) from None
+        found[name] = term
+    return list(found.values())
+
+
+def rewarded_again(
+    rollouts: Sequence[StoredRollout], terms: Sequence[RewardTerm]
+) -> list[StoredRollout]:
+    """The rollouts with rewards that these terms make of the stored values.
+
+    They have no advantages: those came of other rewards.
+    """
+    stored = [Reward(total=one.reward, terms=one.terms) for one in rollouts]
+    return [
+        one._replace(reward=again.total, advantage=None)
+        for one, again in zip(rollouts, recombined(terms, stored), strict=True)
+    ]
 
 
 def of_prompt(rollouts: Iterable[StoredRollout], beginning: str) -> list[Shown]:
@@ -201,4 +243,5 @@ def _figure(value: float | None) -> str:
 
 
 def _term(name: str, said: TermValue) -> str:
-    return f"{name}: {_figure(said.value)} ({said.state}: {said.reason})"
+    jail = f", in {said.jail}" if said.jail else ""
+    return f"{name}: {_figure(said.value)} ({said.state}: {said.reason}{jail})"

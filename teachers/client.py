@@ -164,11 +164,12 @@ class Client:
             Usage(usage.prompt_tokens, usage.completion_tokens) if usage else Usage(0, 0),
         )
 
-    async def logprobs(self, token_ids: Sequence[int]) -> list[float]:
+    async def logprobs(self, token_ids: Sequence[int], *, model: str = "") -> list[float]:
         """Log-probability (natural log) of each token given those before it.
 
         Args:
             token_ids: T tokens of the model's own tokenizer.
+            model: another of the server's models, an adapter for example.
 
         Returns:
             T - 1 numbers; the first token has nothing before it.
@@ -177,7 +178,7 @@ class Client:
             BadAnswer: the endpoint does not give prompt log-probabilities.
         """
         body = {
-            "model": self.endpoint.model,
+            "model": model or self.endpoint.model,
             "prompt": list(token_ids),
             "max_tokens": 1,
             "temperature": 0.0,
@@ -195,19 +196,22 @@ class Client:
         except (KeyError, TypeError) as missing:
             raise BadAnswer(f"A prompt token has no log-probability: {missing}.") from missing
 
-    async def sample(self, prompt: Sequence[int], n: int, max_tokens: int) -> list[Tokens]:
+    async def sample(
+        self, prompt: Sequence[int], n: int, max_tokens: int, *, model: str = ""
+    ) -> list[Tokens]:
         """Answers drawn at temperature 1 from the whole distribution, as tokens.
 
         Args:
             prompt: tokens of the model's own tokenizer.
             n: how many answers.
             max_tokens: an answer is cut after so many.
+            model: another of the server's models, an adapter for example.
 
         Raises:
             BadAnswer: the endpoint tells neither tokens nor log-probabilities; vLLM does.
         """
         body = {
-            "model": self.endpoint.model,
+            "model": model or self.endpoint.model,
             "prompt": list(prompt),
             "n": n,
             "max_tokens": max_tokens,

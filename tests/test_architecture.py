@@ -25,6 +25,7 @@ CHILDREN = {
     "pipelines.training.feeding",
     "pipelines.training.grpo",
     "pipelines.training.judge",
+    "pipelines.training.labelled",
     "pipelines.training.losses",
     "pipelines.training.models",
     "pipelines.training.pairs",
@@ -33,7 +34,10 @@ CHILDREN = {
     "pipelines.training.preference",
     "pipelines.training.rounding",
     "pipelines.training.sampling",
+    "pipelines.training.served_adapter",
+    "pipelines.training.served_merged",
     "pipelines.training.sft",
+    "pipelines.training.shared_prompts",
     "pipelines.training.trainers",
 }
 

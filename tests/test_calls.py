@@ -157,9 +157,11 @@ def test_a_verdict_is_stored_once(db: Database) -> None:
         reason="",
         answer="19",
         reference={},
+        jail="landlock",
     )
     add_verdict(db, verdict)
     add_verdict(db, verdict)
+    assert db.execute("select jail from verdicts").fetchall() == [("landlock",)]
     assert verdict_states(db, [verdict.id, "unknown"]) == {verdict.id: "verified"}
 
 

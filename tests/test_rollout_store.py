@@ -6,20 +6,15 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from judges.records import VerificationState
-from judges.rewards import Reward, RewardTerm, TermValue, recombined
-from pipelines.store.calls import add_prompts
+from judges.rewards import Reward, recombined
 from pipelines.store.checkpoints import Checkpoint, add_checkpoint, open_training
 from pipelines.store.connection import connect, sqlite3, transaction
-from pipelines.store.datasets import StoredDataset, add_dataset
-from pipelines.store.rollouts import add, of_run, pass_rates, run_with_rollouts
-from pipelines.store.rounds import open_round
+from pipelines.store.rollouts import add, of_run, pass_rates, reward_terms, run_with_rollouts
 from pipelines.training.curriculum import Task
 from pipelines.training.rollout import Rollout
 from teachers.errors import ConfigError
 from teachers.records import Prompt
-
-SUM, PRODUCT = (Prompt(task="t", question=text, reference="2") for text in ("1 + 1", "1 * 2"))
+from tests.rolled import PRODUCT, SUM, TERMS, WATCHED, open_run, rollout, said
 
 
 @pytest.fixture
@@ -27,91 +22,60 @@ def db(tmp_path: Path) -> Iterator[Database]:
     """A store with three rounds of one recipe, one of another, and a training run of each."""
     db = connect(tmp_path / "store.db")
     for run, name in (("a", "mine"), ("b", "mine"), ("x", "other"), ("c", "mine")):
-        open_round(db, f"r{run}", name, 1, "{}")
-        add_dataset(db, f"r{run}", StoredDataset(f"d{run}", 0, tmp_path, "0"), [])
-        open_training(db, run, f"r{run}", f"d{run}", "{}", tmp_path)
-    add_prompts(db, "ra", [(prompt, "train", "test") for prompt in (SUM, PRODUCT)])
+        open_run(db, run, name)
     yield db
     db.close()
 
 
-def said(state: VerificationState, value: float | None = None) -> TermValue:
-    if value is None and state in ("verified", "refuted"):
-        value = float(state == "verified")
-    return TermValue(value=value, state=state, reason="because")
-
-
-def rollout(
-    position: int = 0,
-    state: VerificationState = "verified",
-    *,
-    batch: int = 0,
-    prompt: Prompt = SUM,
-    text: str = "2",
-) -> Rollout:
-    terms = {"math": said(state), "form": said("refuted"), "unseen": said("verified", 0.7)}
-    return Rollout(
-        batch=batch,
-        draw=0,
-        prompt_id=prompt.id,
-        position=position,
-        policy=f"v{batch}",
-        prompt_tokens=(1, 2),
-        tokens=(3, 4, 5),
-        logprobs=(-0.5, -1.0, -0.25),
-        text=text,
-        finish_reason="stop",
-        terms=terms,
-        reward=terms["math"].value,
-        advantage=0.5,
-    )
-
-
-def group(states: str, batch: int = 0, prompt: Prompt = SUM) -> list[Rollout]:
-    """A group by a letter an answer: right, wrong or undecided."""
-    letters: dict[str, VerificationState] = {"r": "verified", "w": "refuted", "u": "timeout"}
+def group(letters: str, batch: int = 0, prompt: Prompt = SUM) -> list[Rollout]:
+    """A group by a letter an answer: right, wrong or undecided. The watched term likes them all."""
+    values = {"r": 1.0, "w": 0.0, "u": None}
     return [
-        rollout(place, letters[letter], batch=batch, prompt=prompt)
-        for place, letter in enumerate(states)
+        rollout(batch, "2", values[letter], 0.7, prompt=prompt, position=place)
+        for place, letter in enumerate(letters)
     ]
 
 
 def test_a_rollout_comes_back_with_its_terms(db: Database) -> None:
-    one = rollout()
-    add(db, "a", [one], watched=["unseen"])
+    one = rollout(judge=0.7, tokens=3)
+    add(db, "a", [one], watched=[WATCHED])
     (found,) = of_run(db, "a")
     assert found.id == one.id("a")
-    assert (found.tokens, found.logprob, found.text, found.policy) == (3, -1.75, "2", "v0")
+    assert (found.tokens, found.logprob, found.text, found.policy) == (3, -1.5, "2", "v0")
     assert (found.reward, found.advantage, found.fate) == (1.0, 0.5, "used")
     assert found.terms == {"math": one.terms["math"], "form": one.terms["form"]}
-    assert found.watched == {"unseen": one.terms["unseen"]}
+    assert found.watched == {WATCHED: one.terms[WATCHED]}
+
+
+def test_the_jail_of_a_rollouts_code_is_kept(db: Database) -> None:
+    one = rollout()
+    jailed = {"code": said(1.0).model_copy(update={"jail": "landlock"}), **one.terms}
+    add(db, "a", [one.model_copy(update={"terms": jailed})])
+    (found,) = of_run(db, "a")
+    assert found.terms == jailed
 
 
 def test_what_no_rule_could_decide_is_a_row_without_a_reward(db: Database) -> None:
-    undecided = rollout(state="timeout").model_copy(
-        update={"reward": None, "advantage": None, "fate": "unrewarded"}
-    )
-    add(db, "a", [undecided])
+    add(db, "a", [rollout(math=None)])
     (found,) = of_run(db, "a")
     assert (found.reward, found.advantage, found.fate) == (None, None, "unrewarded")
-    assert found.terms["math"] == said("timeout")
+    assert found.terms["math"] == said(None)
 
 
 def test_a_reward_is_made_again_from_rows_under_other_weights(db: Database) -> None:
-    add(db, "a", [rollout(0, "verified"), rollout(1, "refuted")], watched=["unseen"])
+    add(db, "a", [rollout(), rollout(math=0.0, position=1)], watched=[WATCHED])
     stored = [Reward(total=one.reward, terms=one.terms) for one in of_run(db, "a")]
-    terms = [
-        RewardTerm(name="math", verifier="number", weight=0.5),
-        RewardTerm(name="form", verifier="format", weight=2.0),
-    ]
-    assert [one.total for one in recombined(terms, stored)] == [0.5, 0.0]
-    gated = [terms[0], terms[1].model_copy(update={"gate": True})]
-    assert [one.total for one in recombined(gated, stored)] == [0.0, 0.0]
+    math, form = reward_terms(db, "a")
+    assert (math, form) == TERMS
+    light = math.model_copy(update={"weight": 0.5})
+    assert [one.total for one in recombined([light, form], stored)] == [0.5, 0.0]
+    gate = form.model_copy(update={"gate": True})
+    assert [one.total for one in recombined([light, gate], stored)] == [0.0, 0.0]
 
 
 def test_stored_twice_is_one_row_and_sampled_again_is_the_newer_one(db: Database) -> None:
-    add(db, "a", [rollout(text="first"), rollout(1)])
-    add(db, "a", [rollout(text="again")])
+    add(db, "a", [rollout(text="first", judge=0.7), rollout(judge=0.7, position=1)])
+    add(db, "a", [rollout(text="again", judge=0.7)])
     assert [one.text for one in of_run(db, "a")] == ["again", "2"]
     assert db.execute("select count(*) from rollout_terms").fetchone() == (6,)
 
@@ -150,7 +114,7 @@ def test_a_join_leads_from_a_rollout_to_its_checkpoint_and_its_question(db: Data
         " join training_runs on training_runs.id = training_run_id"
         " join rounds on rounds.id = training_runs.round_id"
     ).fetchall()
-    assert rows == [("made", "1 + 1", "mine")]
+    assert rows == [("made", "1 + 1 =", "mine")]
 
 
 @pytest.mark.parametrize(
@@ -213,5 +177,5 @@ def test_the_newest_tries_count(db: Database) -> None:
 def test_a_hit_is_what_the_named_term_verified(db: Database) -> None:
     add(db, "a", group("rw"))
     assert pass_rates(db, "rb", "form") == [Task(SUM.id, 2, 0, 1)]
-    assert pass_rates(db, "rb", "unseen") == [Task(SUM.id, 2, 2, 1)], "passed, though below 1"
+    assert pass_rates(db, "rb", WATCHED) == [Task(SUM.id, 2, 2, 1)], "passed, though below 1"
     assert pass_rates(db, "rb", "no such term") == []

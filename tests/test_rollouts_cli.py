@@ -6,60 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from judges.records import VerificationState
-from judges.rewards import TermValue
-from pipelines.store.calls import add_prompts
-from pipelines.store.checkpoints import open_training
 from pipelines.store.connection import connect
-from pipelines.store.datasets import StoredDataset, add_dataset
 from pipelines.store.rollouts import add
-from pipelines.store.rounds import open_round
 from pipelines.training.rollout import Rollout
-from teachers.records import Prompt
 from tests.commands import Cli
-
-SUM, PRODUCT = (Prompt(task="t", question=text, reference="2") for text in ("1 + 1 =", "1 * 2 ="))
-
-
-def rollout(
-    batch: int,
-    text: str,
-    reward: float | None,
-    unseen: float | None = None,
-    *,
-    tokens: int = 10,
-    prompt: Prompt = SUM,
-    position: int = 0,
-) -> Rollout:
-    state: VerificationState = "verified" if reward else "refuted"
-    terms = {"math": TermValue(value=reward, state=state, reason=f"is {reward}")}
-    if unseen is not None:
-        terms["judge"] = TermValue(value=unseen, state="verified", reason="a look at it")
-    return Rollout(
-        batch=batch,
-        draw=0,
-        prompt_id=prompt.id,
-        position=position,
-        policy=f"v{batch}",
-        prompt_tokens=(1,),
-        tokens=(2,) * tokens,
-        logprobs=(-0.5,) * tokens,
-        text=text,
-        finish_reason="stop",
-        terms=terms,
-        reward=reward,
-        advantage=None if reward is None else reward - 0.5,
-        fate="unrewarded" if reward is None else "used",
-    )
+from tests.rolled import PRODUCT, WATCHED, open_run, rollout
 
 
 def store(home: Path, rollouts: Sequence[Rollout], run: str = "run") -> None:
     with closing(connect(home / "store.db")) as db:
-        open_round(db, f"r{run}", "mine", 1, "{}")
-        add_dataset(db, f"r{run}", StoredDataset(f"d{run}", 0, home, "0"), [])
-        open_training(db, run, f"r{run}", f"d{run}", "{}", home)
-        add_prompts(db, f"r{run}", [(prompt, "train", "test") for prompt in (SUM, PRODUCT)])
-        add(db, run, rollouts, watched=["judge"])
+        open_run(db, run)
+        add(db, run, rollouts, watched=[WATCHED])
 
 
 def test_where_nothing_is_there_it_says_so(cli: Cli) -> None:
@@ -80,7 +37,7 @@ def test_the_best_and_the_worst_are_shown_with_what_was_said_of_them(cli: Cli) -
     assert "batch 4, draw 0, answer 0, 10 tokens, ended by stop, used" in said.out
     assert "policy v4, rollout " in said.out
     assert "math: 0.4 (verified: is 0.4)" in said.out
-    assert "watched, judge: 0.5 (verified: a look at it)" in said.out
+    assert "watched, judge: 0.5 (verified: is 0.5)" in said.out
     assert "1 + 1 =\nanswer [4]\n" in said.out
     assert "worst 1: reward 0, advantage -0.5" in said.out
     assert "undecided" not in said.out, "what has no reward is neither good nor bad"
@@ -161,6 +118,40 @@ def test_all_of_one_prompt(cli: Cli) -> None:
 def test_an_answer_that_holds_control_characters_is_shown_harmless(cli: Cli) -> None:
     store(cli.home, [rollout(0, "[red]\x1b[2J:100:", 1.0)])
     assert "[red]\N{REPLACEMENT CHARACTER}[2J:100:" in cli("rollouts").out
+
+
+def test_rewards_are_made_again_with_other_weights_and_nothing_is_stored(cli: Cli) -> None:
+    rollouts = [rollout(0, "right", 1.0), rollout(1, "in form", 0.0, form=0.5)]
+    store(cli.home, [*rollouts, rollout(2, "undecided", None)])
+    words = ("rollouts", "--worst", "0", "--best", "3", "--json")
+    said = cli(*words, "--weigh", "math=0.25", "--weigh", "form=1").json
+    assert said["weights"] == {"math": 0.25, "form": 1.0}
+    found = [(one["text"], one["reward"], one["advantage"]) for one in said["best"]]
+    assert found == [("in form", 0.5, None), ("right", 0.25, None)]
+    assert [one["reward"] for one in said["curve"]] == [0.25, 0.5, None]
+    shown = cli("rollouts", "--weigh", "form=2", "--best", "1").out
+    assert "rewards made again, nothing stored: math 1, form 2" in shown
+    assert "best 1: reward 1, advantage -" in shown
+    plain = cli(*words).json
+    assert plain["weights"] is None
+    found = [(one["text"], one["reward"], one["advantage"]) for one in plain["best"]]
+    assert found == [("right", 1.0, 0.5), ("in form", 0.0, -0.5)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("virtue=1", "'virtue=1' names no term of the run's reward"),
+        (f"{WATCHED}=1", "NAME=WEIGHT, NAME: math, form"),
+        ("math", "'math' names no term"),
+        ("math=much", "'much' is no weight of 'math'"),
+        ("math=-1", "a number from 0 on"),
+        ("math=nan", "'nan' is no weight"),
+    ],
+)
+def test_a_weight_that_is_none_is_refused(cli: Cli, wrong: str, said: str) -> None:
+    store(cli.home, [rollout(0, "right", 1.0, 0.5)])
+    assert said in cli.refused("rollouts", "--weigh", wrong)
 
 
 @pytest.mark.parametrize("option", ["--best", "--worst", "--suspicious"])

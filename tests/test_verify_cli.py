@@ -1,14 +1,22 @@
 """`preceptor verify`: rows in, findings out, and nothing lost on the way."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from judges.verifiers import VERIFIERS
+from judges.verifiers import VERIFIERS, sandbox
 from service.commands import verify
+from teachers.errors import VerifierError
 from tests.commands import Cli
+
+ROOT = Path(__file__).resolve().parent.parent
 
 ROWS: list[dict[str, Any]] = [
     {"text": "2 + 2 = 4, so the answer is 4.", "reference": 4},
@@ -79,6 +87,54 @@ def test_the_score_and_the_strict_parser(cli: Cli, tmp_path: Path) -> None:
     assert read(out)[0]["verification"]["score"] == pytest.approx(2 / 3)
     words = ("--verifier", "number", "--parser", "strict", "--json")
     assert cli("verify", write(tmp_path, ROWS[:1]), *words).json["states"] == {"unparsed": 1}
+
+
+def test_rows_are_there_while_others_are_still_checked(tmp_path: Path) -> None:
+    (tmp_path / "our_slow_rule.py").write_text(
+        "import time\n"
+        "from judges.records import Verification\n"
+        "DEADLINE_S = 60\n"
+        "def check(answer, reference, entry):\n"
+        "    time.sleep(60 * (answer == '50'))\n"
+        "    return Verification(state='verified', reason='')\n"
+    )
+    file = write(tmp_path, [{"text": f"Answer: {n}"} for n in range(100)])
+    command = [sys.executable, "-m", "service.cli", "verify", file, "--out", "out.jsonl"]
+    child = subprocess.Popen(
+        [*command, "--verifier", "our_slow_rule:check"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    partial = tmp_path / "out.jsonl.partial"
+    try:
+        for _ in range(300):
+            if partial.exists() and len(partial.read_text().splitlines()) == 50:
+                break
+            time.sleep(0.1)
+    finally:
+        child.send_signal(signal.SIGINT)
+        _, told = child.communicate(timeout=20)
+    assert child.returncode == 1
+    assert "stopped: 50 of 100 rows were checked, and what was found is in out.jsonl.part" in told
+    assert "Traceback" not in told
+    assert [row["text"] for row in read(partial)] == [f"Answer: {n}" for n in range(50)]
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_the_jail_of_code_is_told(cli: Cli, tmp_path: Path) -> None:
+    try:
+        jail = sandbox.best_tier()
+    except VerifierError as none:
+        pytest.skip(none.message)
+    out = tmp_path / "out.jsonl"
+    file = write(tmp_path, [{"text": "print(1)", "cases": [{"stdout": "1"}]}, {"text": "No."}])
+    words = ("verify", file, "--verifier", "code", "--entry", ".", "--out", str(out))
+    assert f"1 programs ran in the jail {jail}" in cli(*words).out
+    assert [row["verification"]["jail"] for row in read(out)] == [jail, None]
+    assert cli(*words, "--json").json["jails"] == {jail: 1}
 
 
 def test_help_names_every_verifier() -> None:

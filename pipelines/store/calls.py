@@ -206,9 +206,9 @@ def pace(db: Database, weights: str) -> float | None:
 def add_verdict(db: Database, verdict: Verdict) -> None:
     """Store a verdict; a later try at the same one takes its place."""
     db.execute(
-        "insert or replace into verdicts values (?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert or replace into verdicts values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (verdict.id, verdict.sample_id, verdict.verifier, verdict.parser, verdict.state)
-        + (verdict.answer, verdict.reason, now()),
+        + (verdict.answer, verdict.reason, now(), verdict.jail),
     )
 
 

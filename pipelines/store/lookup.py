@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 from pipelines.store.query import Rows, query
 from teachers.errors import ConfigError
 
+_ROLLOUTS = "count(*) rollouts, min(batch) first_batch, max(batch) last_batch, avg(reward) reward"
+
 # Where an id can be, and what belongs to the row there: (heading, SQL with :id).
 _RELATED: dict[str, tuple[tuple[str, str], ...]] = {
     "rounds": (
@@ -16,6 +18,11 @@ _RELATED: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "prompts": (
         ("samples", "select id, finish_reason, text from samples where prompt_id = :id limit 50"),
+        (
+            "rollouts",
+            f"select training_run_id, {_ROLLOUTS} from rollouts where prompt_id = :id"
+            " group by training_run_id order by min(created_at)",
+        ),
     ),
     "calls": (("samples", "select id, position, text from samples where call_id = :id"),),
     "samples": (
@@ -42,6 +49,18 @@ _RELATED: dict[str, tuple[tuple[str, str], ...]] = {
             "checkpoints",
             "select id, step, merged_path from checkpoints where training_run_id = :id",
         ),
+        (
+            "rollouts",
+            f"select count(distinct prompt_id) prompts, {_ROLLOUTS} from rollouts"
+            " where training_run_id = :id group by training_run_id",
+        ),
+    ),
+    "rollouts": (
+        (
+            "terms",
+            "select name, watched, value, state, reason, jail from rollout_terms"
+            " where rollout_id = :id order by watched, name",
+        ),
     ),
     "checkpoints": (
         (
@@ -50,6 +69,11 @@ _RELATED: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         ("promotions", "select decision, reason from promotions where checkpoint_id = :id"),
         ("aliases", "select name, why from aliases where checkpoint_id = :id"),
+        (
+            "rollouts",
+            f"select training_run_id, {_ROLLOUTS} from rollouts join checkpoints"
+            " using (training_run_id) where checkpoints.id = :id group by training_run_id",
+        ),
     ),
     "evals": (
         ("items", "select prompt_id, strict, lenient from eval_items where eval_id = :id limit 20"),

@@ -354,6 +354,16 @@ def m011_rollouts(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m012_jails(db: Database) -> None:
+    _run(
+        db,
+        # The kind of jail that model-written code ran in.
+        "alter table verdicts add column jail text",
+        "alter table rollout_terms add column jail text",
+    )
+
+
 def _run(db: Database, *statements: str) -> None:
     for statement in statements:
         db.execute(statement)

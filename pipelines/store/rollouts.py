@@ -1,11 +1,12 @@
 """Rollouts of training runs, what each reward term said of them, and pass rates by prompt."""
 
+import json
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from sqlite_utils import Database
 
-from judges.rewards import TermValue
+from judges.rewards import RewardTerm, TermValue
 from pipelines.store.connection import now
 from pipelines.training.curriculum import Pacing, Task
 from pipelines.training.rollout import Fate, Rollout
@@ -61,9 +62,9 @@ def add(
             + (one.fate, at),
         )
         db.conn.executemany(
-            "insert or replace into rollout_terms values (?, ?, ?, ?, ?, ?)",
+            "insert or replace into rollout_terms values (?, ?, ?, ?, ?, ?, ?)",
             [
-                (name, term, term in watched, said.value, said.state, said.reason)
+                (name, term, term in watched, said.value, said.state, said.reason, said.jail)
                 for term, said in one.terms.items()
             ],
         )
@@ -72,12 +73,12 @@ def add(
 def of_run(db: Database, run_id: str) -> list[StoredRollout]:
     """A run's rollouts, in the order of batches and draws."""
     terms: dict[str, tuple[dict[str, TermValue], dict[str, TermValue]]] = {}
-    for rollout, name, watched, value, state, reason in db.execute(
-        "select rollout_id, name, watched, value, state, reason from rollouts"
+    for rollout, name, watched, value, state, reason, jail in db.execute(
+        "select rollout_id, name, watched, value, state, reason, jail from rollouts"
         " join rollout_terms on rollout_id = id where training_run_id = ? order by name",
         (run_id,),
     ):
-        said = TermValue(value=value, state=state, reason=reason)
+        said = TermValue(value=value, state=state, reason=reason, jail=jail)
         terms.setdefault(rollout, ({}, {}))[watched][name] = said
     rows = db.execute(
         f"select {_COLUMNS} from rollouts where training_run_id = ?"
@@ -85,6 +86,12 @@ def of_run(db: Database, run_id: str) -> list[StoredRollout]:
         (run_id,),
     )
     return [StoredRollout._make((*row, *terms.get(row[0], ({}, {})))) for row in rows]
+
+
+def reward_terms(db: Database, run_id: str) -> list[RewardTerm]:
+    """What a run's reward is made of, those terms left out that only watch."""
+    ((job,),) = db.execute("select job from training_runs where id = ?", (run_id,)).fetchall()
+    return [RewardTerm.model_validate(term) for term in json.loads(job)["rewards"]]
 
 
 def run_with_rollouts(db: Database, beginning: str = "") -> str:

@@ -110,7 +110,7 @@ class Collector:
             if not missing:
                 break
             had = [one.place.prompt_id for one in found]
-            drawn = self._curriculum.draw(missing, batch, draw, had).prompt_ids
+            drawn = self._curriculum.draw(missing, batch, draw, had)
             if not drawn:
                 break
             found += await self._answered([Place(batch, draw, name) for name in drawn])

@@ -81,30 +81,19 @@ def weight(task: Task) -> float:
     return right * wrong / (both * (both + 1))
 
 
-class Drawn(NamedTuple):
-    """The prompts of a draw, in the order drawn; fewer than asked for if there are no more."""
-
-    prompt_ids: tuple[str, ...]
-    closed: tuple[str, ...]
-    """Those among them that are retired or parked: nothing else was left."""
-
-
-def draw(tasks: Iterable[Task], many: int, key: Sequence[int], pacing: Pacing) -> Drawn:
+def draw(tasks: Iterable[Task], many: int, key: Sequence[int], pacing: Pacing) -> tuple[str, ...]:
     """Draw prompts without replacement, each with a chance in proportion to its weight.
 
     Each open prompt draws an arrival time from the exponential distribution whose rate is its
     weight, and the first ones win (Efraimidis and Spirakis 2006). The time is a hash of the key
-    and the prompt, so the order of `tasks` does not matter.
+    and the prompt, so the order of `tasks` does not matter. Where there are not enough, retired
+    and parked prompts fill the places that are left.
 
     Args:
         key: the numbers of this draw; the same key draws the same.
     """
     places = sorted((standing(task, pacing) != "open", _arrival(task, key), task) for task in tasks)
-    first = places[:many]
-    return Drawn(
-        tuple(task.prompt_id for _, _, task in first),
-        tuple(task.prompt_id for closed, _, task in first if closed),
-    )
+    return tuple(task.prompt_id for _, _, task in places[:many])
 
 
 def _arrival(task: Task, key: Sequence[int]) -> float:
@@ -128,8 +117,10 @@ class Curriculum:
             for task in self._tasks.values()
         }
 
-    def draw(self, many: int, batch: int, number: int = 0, but: Collection[str] = ()) -> Drawn:
-        """The prompts of a batch.
+    def draw(
+        self, many: int, batch: int, number: int = 0, but: Collection[str] = ()
+    ) -> tuple[str, ...]:
+        """The prompts of a batch; fewer than asked for if there are no more.
 
         Args:
             number: which draw of the batch: groups without spread are replaced by a further one.

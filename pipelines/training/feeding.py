@@ -152,15 +152,18 @@ class Feed:
 
     async def _made(self, number: int) -> WholeBatch:
         assert self._sampler is not None
+        cause = ""
         for attempt in range(TRIES):
             began = time.monotonic()
-            handed = await self._sampler.begin(number)
             try:
+                handed = await self._sampler.begin(number)
+                await self._doubt(number)
                 rollouts = await self._collector.batch(number, handed.name)
                 await self._sampler.end()
             except (SyncMismatch, EndpointBusy, CallUncertain) as lost:
                 # Nobody knows which policy it was. A server that died is started again meanwhile.
-                self._journal.phase(f"batch {number} once more: {lost.message}")
+                cause = lost.message
+                self._journal.phase(f"batch {number} once more: {cause}")
                 self._sampled.forget(number)
                 continue
             if all(one.reward is None for one in rollouts):
@@ -174,7 +177,20 @@ class Feed:
                 updates = self._job.rollouts.updates
                 self._journal.phase("train", self._job.rollouts.batches * updates)
             return batch
-        raise SyncMismatch(f"Batch {number} failed {TRIES} times: the server lost the policy.")
+        raise SyncMismatch(f"Batch {number} failed {TRIES} times. The last time: {cause}")
+
+    async def _doubt(self, number: int) -> None:
+        """Throw away what a killed process kept of a batch, if it is not the policy's.
+
+        It was written down before anybody asked whether the server still had the policy.
+        """
+        assert self._sampler is not None
+        for place, answers in self._sampled.of(number).items():
+            prompt = self._exercises[place.prompt_id][1]
+            if not await self._sampler.would_say(prompt, answers):
+                self._journal.phase(f"batch {number} is sampled anew: another policy answered")
+                self._sampled.forget(number)
+                return
 
     def _figures_of(self, number: int, rollouts: Sequence[Rollout], handed: Handed) -> Figures:
         """Entropy, divergence and gap are those of the update before this batch."""

@@ -98,6 +98,13 @@ class PolicyJob(Job, Train):
         return any(term.verifier == JUDGE for term in (*self.rewards, *self.watched))
 
     @property
+    def served_as(self) -> Literal["merged", "adapter"]:
+        """How a server is given the policy."""
+        if self.rollouts.served_as == "auto":
+            return "adapter" if self.device == "gpu" else "merged"
+        return self.rollouts.served_as
+
+    @property
     def accumulation_steps(self) -> int:
         """Micro-batches whose gradients make one update."""
         return self.rollouts.size // (self.batch_size * self.rollouts.updates)

@@ -66,6 +66,10 @@ class Sampled(_Lines):
     def get(self, place: Place) -> list[Tokens] | None:
         return self._known.get(place)
 
+    def of(self, batch: int) -> dict[Place, list[Tokens]]:
+        """What is kept of a batch."""
+        return {place: kept for place, kept in self._known.items() if place.batch == batch}
+
     def add(self, place: Place, answers: Sequence[Tokens]) -> None:
         self._write({"place": place, "answers": [list(one) for one in answers]})
         self._known[place] = list(answers)

@@ -129,7 +129,7 @@ def measured(job: Job, folders: Mapping[str, Path]) -> dict[str, object]:
         folders: bf16 models by their fingerprint; held in memory one at a time.
     """
     tokens = probe_tokens(job.base)
-    rows = {weights: _logprobs(_loaded(path, job), tokens) for weights, path in folders.items()}
+    rows = {weights: logprobs(_loaded(path, job), tokens) for weights, path in folders.items()}
     return {"tokens": tokens, "logprobs": rows}
 
 
@@ -139,11 +139,14 @@ def probe_tokens(folder: Path) -> list[int]:
     return (once * -(-MIN_TOKENS // len(once)))[:PROBE_TOKENS]
 
 
-def _logprobs(model: PreTrainedModel, tokens: Sequence[int]) -> list[float]:
-    """Log-probability, in nats, of each token but the first."""
+def logprobs(model: PreTrainedModel | PeftModel, tokens: Sequence[int]) -> list[float]:
+    """Log-probability, in nats, of each token but the first; dropout is off meanwhile."""
+    was_training = model.training
+    model.eval()
     ids = torch.tensor([list(tokens)], device=model.device)
-    with torch.inference_mode():
-        logits = model.eval()(ids[:, :-1], use_cache=False).logits[0].float()
+    with torch.no_grad():
+        logits = model(input_ids=ids[:, :-1], use_cache=False).logits[0].float()
+    model.train(was_training)
     chosen = logits.gather(1, ids[0, 1:, None])[:, 0]
     found: list[float] = (chosen - logits.logsumexp(1)).tolist()
     return found

@@ -1,32 +1,25 @@
-"""The policy in training as a server is given it: merged, handed over, and proven to have arrived.
+"""The policy in training as a server has it: handed over, proven to have arrived, and asked.
 
 Everything here imports torch and belongs in a child process.
 """
 
-import math
-import shutil
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, Protocol
 
-import torch
 from peft import PeftModel
-from peft.tuners.lora import LoraLayer
-from safetensors.torch import save_file
-from torch import Tensor
 
-from pipelines.training.models import probe_tokens
-from pipelines.training.rounding import merge
-from teachers.client import Client
-from teachers.engine import reload
-from teachers.errors import SyncMismatch
-from teachers.sync import agree, mean_difference
+from pipelines.training.models import logprobs, probe_tokens
+from teachers.client import Client, Tokens
+from teachers.errors import CallRefused, CallUnfit, SyncMismatch
+from teachers.sync import MIN_CHANGE, agree, mean_difference
 
 # A server that is asked the same of the same weights says the same, batching aside.
 MAX_WANDERING = 0.02
-# Files beside the weights that a server wants to find.
-_BESIDE = ("config.json", "generation_config.json")
+# Drawing tokens one by one and reading them at once are two ways of adding up.
+MAX_DOUBT = 0.05
 
 
 class Handed(NamedTuple):
@@ -43,24 +36,57 @@ class Handed(NamedTuple):
     """Whether these tokens could tell the policy from the one before."""
 
 
+class Given(NamedTuple):
+    """What a server was given, before anybody knows that it has it."""
+
+    model: str
+    """The name to ask the server for."""
+    surviving_share: float = 1.0
+    noise: float = 0.0
+    """Both as `Handed` has them."""
+
+
+class Said(NamedTuple):
+    """Log-probabilities of the probe under one version of the policy."""
+
+    trainer: list[float]
+    server: list[float] | None
+    """None for the base, which it is not asked for."""
+
+
+class Delivery(Protocol):
+    """One way of giving a server the policy."""
+
+    async def give(self, version: int) -> Given:
+        """Give it the policy as it is now."""
+
+    async def settle(self) -> None:
+        """The newest has arrived: nobody asks for those before it again."""
+
+    def forget(self) -> None:
+        """Remove what was written for the server."""
+
+
 class ServedPolicy:
     """Gives a server the policy, version by version, and knows which one it has.
 
     Args:
         model: the policy in training, its adapter on.
         base: folder of the model that the adapter is on.
-        folder: the merged policy is written here, over the one before.
         client: the server.
+        delivery: how the policy gets there.
     """
 
-    def __init__(self, model: PeftModel, base: Path, folder: Path, client: Client) -> None:
-        self._model, self._base, self._folder, self._client = model, base, folder, client
+    def __init__(self, model: PeftModel, base: Path, client: Client, delivery: Delivery) -> None:
+        self._model, self._client, self._delivery = model, client, delivery
         self._tokens = probe_tokens(base)
-        self._served: list[float] | None = None
-        """What the server says of the probe, by the policy that it has; None if it may have any."""
+        self._asked = ""
+        """The name that the server knows the policy by."""
         with model.disable_adapter():
-            self._proven = self._said()
-        """What the trainer says of it, by the last policy that was seen to arrive."""
+            self._newest = Said(logprobs(model, self._tokens), None)
+        """Of the policy that was handed over last,"""
+        self._proven = self._newest
+        """and of the last one that was seen to arrive: small steps add up to one that is seen."""
 
     async def hand_over(self, version: int) -> Handed:
         """Make the server answer from the policy as it is now.
@@ -68,18 +94,36 @@ class ServedPolicy:
         Raises:
             SyncMismatch: it does not.
         """
-        began = time.monotonic()
-        wanted, before = self._said(), self._served
-        self._served = None
-        surviving_share, noise = self._write(version)
-        await reload(self._client, self._folder)
-        after = await self._client.logprobs(self._tokens)
-        name = f"policy-{version}"
-        proven = agree(name, wanted, self._proven, before, after)
-        if proven:
-            self._proven = wanted
-        self._served = after
-        return Handed(name, time.monotonic() - began, surviving_share, noise, proven)
+        began, name = time.monotonic(), f"policy-{version}"
+        wanted = logprobs(self._model, self._tokens)
+        self._asked, surviving_share, noise = await self._delivery.give(version)
+        after = await self._said()
+        self._check_moved(wanted, after)
+        seen = agree(name, wanted, self._proven.trainer, self._proven.server, after)
+        await self._delivery.settle()
+        self._newest = Said(wanted, after)
+        if seen:
+            self._proven = self._newest
+        return Handed(name, time.monotonic() - began, surviving_share, noise, seen)
+
+    async def sample(self, prompt: Sequence[int], n: int, max_tokens: int) -> list[Tokens]:
+        """Answers of the policy that was handed over, as `Client.sample` draws them.
+
+        Raises:
+            SyncMismatch: the server no longer has it.
+        """
+        with _expected():
+            return await self._client.sample(prompt, n, max_tokens, model=self._asked)
+
+    async def would_say(self, prompt: Sequence[int], answers: Sequence[Tokens]) -> bool:
+        """Whether answers, and how likely they were when they were drawn, can be the policy's."""
+        were, are = list[float](), list[float]()
+        for answer in answers:
+            with _expected():
+                said = await self._client.logprobs([*prompt, *answer.ids], model=self._asked)
+            were += answer.logprobs
+            are += said[len(prompt) - 1 :]
+        return mean_difference(were, are) <= MAX_DOUBT
 
     async def still_there(self) -> None:
         """The server still has what it was given: it may have died and come back with the base.
@@ -87,65 +131,35 @@ class ServedPolicy:
         Raises:
             SyncMismatch: it has something else.
         """
-        served, self._served = self._served, None
-        said = await self._client.logprobs(self._tokens)
+        served = self._newest.server
         assert served is not None, "nothing was handed over"
-        if (off := mean_difference(said, served)) > MAX_WANDERING:
+        if (off := mean_difference(await self._said(), served)) > MAX_WANDERING:
             raise SyncMismatch(
                 f"The server's weights changed while it was sampled from ({off:.3f} nats a token)."
             )
-        self._served = served
 
     def forget(self) -> None:
         """Remove what was written for the server."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._delivery.forget()
 
-    def _said(self) -> list[float]:
-        was_training = self._model.training
-        self._model.eval()
-        ids = torch.tensor([self._tokens], device=self._model.device)
-        with torch.no_grad():
-            logits = self._model(input_ids=ids[:, :-1], use_cache=False).logits[0].float()
-        self._model.train(was_training)
-        chosen = logits.gather(1, ids[0, 1:, None])[:, 0]
-        return cast("list[float]", (chosen - logits.logsumexp(1)).tolist())
+    def _check_moved(self, wanted: list[float], after: list[float]) -> None:
+        """However small a step is, only a server that is stuck says the very same after it."""
+        stuck = after == self._newest.server
+        if stuck and mean_difference(wanted, self._newest.trainer) >= MIN_CHANGE:
+            raise SyncMismatch("The swap changed nothing: the server still serves the old policy.")
 
-    def _write(self, version: int) -> tuple[float, float]:
-        """Write the merged policy; returns the share of its update that is in it, and the noise."""
-        generator = torch.Generator().manual_seed(version)
-        kept = meant = noise = 0.0
-        weights: dict[str, Tensor] = {}
-        for name, tensor, update in _parts(self._model):
-            if update is None:
-                weights[name] = tensor.detach().contiguous()
-                continue
-            merged = merge(tensor.cpu(), update.cpu(), generator)
-            weights[name] = merged.weights
-            kept, meant = kept + merged.kept, meant + merged.meant
-            noise += merged.noise
-        partial = self._folder.with_name(self._folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
-        for beside in _BESIDE:
-            if (self._base / beside).is_file():
-                shutil.copy(self._base / beside, partial)
-        shutil.rmtree(self._folder, ignore_errors=True)
-        partial.rename(self._folder)
-        return (kept / meant, math.sqrt(noise / meant)) if meant else (1.0, 0.0)
+    async def _said(self) -> list[float]:
+        """What the server says of the probe."""
+        with _expected():
+            return await self._client.logprobs(self._tokens, model=self._asked)
 
 
-def _parts(model: PeftModel) -> Iterator[tuple[str, Tensor, Tensor | None]]:
-    """Each weight of the base under its own name, with the adapter's update where there is one."""
-    base, adapter = cast("Any", model.get_base_model()), model.active_adapter
-    tied = bool(getattr(base.config, "tie_word_embeddings", False))
-    adapted = {name: layer for name, layer in base.named_modules() if isinstance(layer, LoraLayer)}
-    for name, tensor in base.state_dict().items():
-        if "lora_" in name or (tied and name == "lm_head.weight"):
-            continue
-        owner, _, leaf = name.rpartition(".base_layer.")
-        update = None
-        if owner in adapted and leaf == "weight":
-            with torch.no_grad():
-                update = cast("Any", adapted[owner]).get_delta_weight(adapter).float()
-        yield name.replace(".base_layer.", "."), tensor, update
+@contextlib.contextmanager
+def _expected() -> Iterator[None]:
+    """A server refuses a policy that it was given if it was started anew and does not know it."""
+    try:
+        yield
+    except CallUnfit:
+        raise
+    except CallRefused as refused:
+        raise SyncMismatch(f"The server lost the policy: {refused.message}") from refused

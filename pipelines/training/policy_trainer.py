@@ -17,8 +17,13 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from pipelines.training.arguments import common
 from pipelines.training.callbacks import Live
 from pipelines.training.job import PolicyJob
+from pipelines.training.labelled import score_labelled_only
+from pipelines.training.shared_prompts import prompts_once
 
 Batch = dict[str, Any]
+
+# Answers of a step that are held against the reference: a look costs a forward pass.
+COMPARED = 16
 
 
 def settings(job: PolicyJob, output: Path) -> GRPOConfig:
@@ -57,6 +62,9 @@ class PolicyTrainer(GRPOTrainer):
 
     def __init__(self, job: PolicyJob, live: Live, **how: Any) -> None:
         super().__init__(**how, callbacks=[live])
+        base = cast("Any", self.model).get_base_model()
+        score_labelled_only(base)
+        self._backbone = base.base_model
         self._most = job.rollouts.truncate
         self._live = live
         self._compared_at = -1
@@ -75,19 +83,22 @@ class PolicyTrainer(GRPOTrainer):
         min(p_trainer / p_engine, most), truncated importance sampling (Ionides 2008; for rollouts
         Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training").
         """
-        batch = dict(inputs)
+        batch = _trimmed(inputs)
         sampled = batch.pop("sampling_per_token_logps", None)
         # Until the policy moves, the trainer's probabilities are those that the loss is made of:
         # they are taken from its own forward pass, which ends before the advantages are used.
         earned = batch["advantages"].unsqueeze(1) * torch.ones_like(batch["completion_ids"])
         batch["advantages"] = earned
-        with _heard(model, batch) as now:
-            if sampled is not None:
-                now.then = lambda said: earned.mul_(
-                    self._ratio(batch.get("old_per_token_logps", said), sampled, batch)
+        with prompts_once(self._backbone, batch["prompt_ids"].size(1)):
+            with _heard(model, batch) as now:
+                if sampled is not None:
+                    now.then = lambda said: earned.mul_(
+                        self._ratio(batch.get("old_per_token_logps", said), sampled, batch)
+                    )
+                loss: Tensor = super().compute_loss(
+                    model, batch, return_outputs, num_items_in_batch
                 )
-            loss: Tensor = super().compute_loss(model, batch, return_outputs, num_items_in_batch)
-        self._compare(model, batch, now.logprobs)
+            self._compare(model, batch, now.logprobs)
         return loss
 
     def _ratio(self, old: Tensor, sampled: Tensor, batch: Batch) -> Tensor:
@@ -100,10 +111,11 @@ class PolicyTrainer(GRPOTrainer):
         if self._compared_at == self.state.global_step:
             return
         self._compared_at = self.state.global_step
+        few = {name: batch[name][:COMPARED] for name in (*_PROMPT, *_ANSWER)}
         with torch.no_grad(), cast("PeftModel", self.model).disable_adapter():
-            reference = model(**_asked(batch), fused_lm_head=True).log_probs
+            reference = model(**_asked(few), fused_lm_head=True).log_probs
         width = batch["completion_ids"].size(1)
-        self._live.note(kl=_mean(said - reference[:, -width:], batch["completion_mask"]))
+        self._live.note(kl=_mean(said[:COMPARED] - reference[:, -width:], few["completion_mask"]))
 
 
 class _Heard:
@@ -126,6 +138,23 @@ def _heard(model: Any, batch: Batch) -> Iterator[_Heard]:
         yield heard
     finally:
         handle.remove()
+
+
+def _trimmed(batch: Batch) -> Batch:
+    """A micro-batch without the columns that are padding in all its rows.
+
+    TRL pads to the longest prompt and answer of a whole batch, of which this is a small part.
+    """
+    begin = int(batch["prompt_mask"].any(0).int().argmax())
+    end = max(1, int(batch["completion_mask"].sum(1).max()))
+    kept = {name: batch[name][:, begin:] for name in _PROMPT}
+    answers = (*_ANSWER, *(name for name in _LOGPROBS if batch.get(name) is not None))
+    return {**batch, **kept, **{name: batch[name][:, :end] for name in answers}}
+
+
+_PROMPT = ("prompt_ids", "prompt_mask")
+_ANSWER = ("completion_ids", "completion_mask")
+_LOGPROBS = ("old_per_token_logps", "ref_per_token_logps", "sampling_per_token_logps")
 
 
 def _asked(batch: Batch) -> Batch:

@@ -32,6 +32,7 @@ def train(job: PreferenceJob, run: RunFolder, journal: Journal, checkpoint: Path
     from pipelines.training import models
     from pipelines.training.arguments import common
     from pipelines.training.callbacks import Live
+    from pipelines.training.labelled import score_labelled_only
     from pipelines.training.pairs import pairs_of, singles_of
 
     tokenizer = models.tokenizer_of(job.base)
@@ -51,6 +52,7 @@ def train(job: PreferenceJob, run: RunFolder, journal: Journal, checkpoint: Path
     )
     model = cast("PeftModel", trainer.model)
     models.in_float32(model)
+    score_labelled_only(cast("Any", model.get_base_model()))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     models.save_adapter(model, run.adapter)
 

@@ -15,6 +15,8 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from pipelines.training.policy import Handed, ServedPolicy
+from pipelines.training.served_adapter import Adapters
+from pipelines.training.served_merged import Merged
 from teachers.client import Client, Endpoint, Tokens
 from teachers.errors import CallUncertain, EndpointBusy, EngineDied
 
@@ -31,6 +33,8 @@ class Address(NamedTuple):
     url: str
     model: str
     key: str
+    takes_adapters: bool = False
+    """Whether it is given the policy as an adapter, or merged."""
 
     @classmethod
     def read(cls, path: Path) -> "Address":
@@ -50,6 +54,9 @@ class Sampler(Protocol):
         self, prompts: Sequence[Sequence[int]], group: int, seed: int
     ) -> AsyncIterator[tuple[int, list[Tokens]]]:
         """Each prompt's place and its group of answers, as they come."""
+
+    async def would_say(self, prompt: Sequence[int], answers: Sequence[Tokens]) -> bool:
+        """Whether the policy, as it was begun with, finds its answers as likely as they say."""
 
     async def end(self) -> None:
         """Make sure that the policy was the same throughout.
@@ -83,7 +90,11 @@ class EngineSampler:
         # More waiting than places is the server's business: it has a queue.
         endpoint = Endpoint(url=found.url, model=found.model, concurrency=256, timeout_s=ANSWER_S)
         self._client = Client(endpoint, key=found.key)
-        self._policy = ServedPolicy(model, base, folder, self._client)
+        adapters, client = found.takes_adapters, self._client
+        delivery = (
+            Adapters(model, folder, client) if adapters else Merged(model, base, folder, client)
+        )
+        self._policy = ServedPolicy(model, base, client, delivery)
         self._max_tokens = max_tokens
 
     async def begin(self, version: int) -> Handed:
@@ -103,7 +114,7 @@ class EngineSampler:
     ) -> AsyncIterator[tuple[int, list[Tokens]]]:
         # The server takes no seed: what it once answered is kept instead.
         async def one(place: int) -> tuple[int, list[Tokens]]:
-            return place, await self._client.sample(prompts[place], group, self._max_tokens)
+            return place, await self._policy.sample(prompts[place], group, self._max_tokens)
 
         asked = [asyncio.create_task(one(place)) for place in range(len(prompts))]
         try:
@@ -112,6 +123,9 @@ class EngineSampler:
         finally:
             for task in asked:
                 task.cancel()
+
+    async def would_say(self, prompt: Sequence[int], answers: Sequence[Tokens]) -> bool:
+        return await self._policy.would_say(prompt, answers)
 
     async def end(self) -> None:
         await self._policy.still_there()
@@ -152,6 +166,9 @@ class TrainerSampler:
             said = self._generate(rows)
         for place in range(len(prompts)):
             yield place, said[place * group : (place + 1) * group]
+
+    async def would_say(self, prompt: Sequence[int], answers: Sequence[Tokens]) -> bool:
+        return True  # there never was another
 
     async def end(self) -> None:
         return None

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -15,6 +16,7 @@ from service.output import Json
 
 if TYPE_CHECKING:
     from judges.records import Parser, Verification
+    from judges.verifiers.pool import Pool
 
 EXAMPLES = 2
 # Written out: importing the verifiers would make `--help` wait. A test holds it against them.
@@ -62,27 +64,58 @@ def verify(
     """Check every row of a file; a bad line is told with its number, and the others go on."""
     from judges.verifiers import versioned
     from teachers.errors import ConfigError
-    from teachers.files import write_whole
 
     versioned(verifier)  # one that is not there is told before anything is read
     if not file.is_file():
         raise ConfigError(f"There is no file {file}.")
-    lines = list(_lines(file, Fields(text, reference, entry)))
-    if not lines:
+    with file.open("rb") as rows:
+        total = sum(not row.isspace() for row in rows)
+    if not total:
         raise ConfigError(f"{file} is empty.", hint="It needs one JSON object a line.")
-    findings = asyncio.run(_findings(lines, verifier, parser, workers, quiet=json_))
-    if out is not None:
-        write_whole(out, "".join(map(_written, lines, findings)))
-    bad = [f"{file}:{line.number}: {line.why}" for line in lines if line.job is None]
+    lines, report = _lines(file, Fields(text, reference, entry)), Report(file)
+    try:
+        with _rows_of(out) as written:
+
+            def keep(line: Line, found: "Verification") -> None:
+                written.write(_written(line, found))
+                report.add(line, found)
+
+            checker = Checker(verifier, parser, workers, keep)
+            asyncio.run(checker.check(lines, total, quiet=json_))
+    except (Exception, KeyboardInterrupt) as ended:
+        where = f", and what was found is in {_partial(out)}" if out and report.rows else ""
+        typer.echo(f"stopped: {report.rows} of {total} rows were checked{where}", err=True)
+        if isinstance(ended, KeyboardInterrupt):
+            raise typer.Exit(1) from None  # 130 would promise that the same command goes on
+        raise
     if json_:
-        states = Counter(found.state for found in findings)
-        output.print_json({"verifier": versioned(verifier), "states": states, "bad_lines": bad})
+        output.print_json({"verifier": versioned(verifier), **report.as_json()})
     else:
-        _show(lines, findings)
-    for why in bad:
+        report.show()
+    for why in report.bad:
         typer.echo(why, err=True)
-    if bad:
+    if report.bad:
         raise typer.Exit(1)
+
+
+def _partial(out: Path) -> Path:
+    from teachers.files import PARTIAL
+
+    return out.with_name(out.name + PARTIAL)
+
+
+@contextmanager
+def _rows_of(out: Path | None) -> Iterator[IO[str]]:
+    """A file that gets its name at the end, and shows its rows before; without one, nowhere."""
+    from teachers.files import sync
+
+    partial = _partial(out) if out else Path(os.devnull)
+    with partial.open("w", buffering=1) as rows:
+        yield rows
+    if out:
+        sync(partial)
+        partial.rename(out)
+        sync(out.parent)
 
 
 def _lines(file: Path, fields: Fields) -> Iterator[Line]:
@@ -124,46 +157,103 @@ def _job(row: Any, fields: Fields) -> dict[str, Any]:
     }
 
 
-async def _findings(
-    lines: Sequence[Line], verifier: str, parser: "Parser", workers: int, *, quiet: bool
-) -> "list[Verification]":
-    """What is found of each line, in order; a bad one is an error without being checked."""
-    from judges.records import Verification
-    from judges.verifiers.pool import Pool
-    from service.progress import Shown
-    from teachers.progress import step
+class Checker:
+    """Checks rows as they are read, several at a time.
 
-    progress, done = Shown(output.console(stderr=quiet)), count(1)
+    Args:
+        keep: gets every row with its finding, in the order of the file; a bad one is an error
+            without being checked.
+    """
 
-    async def check(line: Line) -> Verification:
+    def __init__(
+        self,
+        verifier: str,
+        parser: "Parser",
+        workers: int,
+        keep: "Callable[[Line, Verification], None]",
+    ) -> None:
+        self._verifier, self._parser, self._workers = verifier, parser, workers
+        self._keep = keep
+
+    async def check(self, lines: Iterator[Line], total: int, *, quiet: bool) -> None:
+        """Check every line. What is done waits for a slower one before it, and nothing else does.
+
+        Args:
+            total: how many there are, for the progress that is shown.
+        """
+        from judges.verifiers.pool import BATCH, Pool
+        from pipelines.workbench import together
+        from service.progress import Shown
+        from teachers.progress import step
+
+        progress = Shown(output.console(stderr=quiet))
+        numbered = enumerate(lines)
+        done: dict[int, tuple[Line, Verification]] = {}
+        turn = 0
+
+        async def work() -> None:
+            nonlocal turn
+            for at, line in numbered:
+                done[at] = line, await self._found(pool, line)
+                while turn in done:
+                    self._keep(*done.pop(turn))
+                    turn += 1
+                    progress.update(turn)
+
+        async with Pool(self._workers) as pool:
+            with step(progress, "checking", total):
+                # A worker's next batch is ready when it has done the one before.
+                await together(work, 2 * BATCH * self._workers)
+
+    async def _found(self, pool: "Pool", line: Line) -> "Verification":
+        from judges.records import Verification
+
         if line.job is None:
             return Verification(state="error", reason=line.why)
-        found = await pool.check(verifier=verifier, parser=parser, **line.job)
-        progress.update(next(done))
-        return found
-
-    async with Pool(workers) as pool:
-        with step(progress, "checking", sum(line.job is not None for line in lines)):
-            return await asyncio.gather(*map(check, lines))
+        return await pool.check(verifier=self._verifier, parser=self._parser, **line.job)
 
 
 def _written(line: Line, found: "Verification") -> str:
     return json.dumps({**line.row, "verification": found.model_dump()}) + "\n"
 
 
-def _show(lines: Sequence[Line], findings: "Sequence[Verification]") -> None:
-    """How often each state was found, and the first lines of each with the reason."""
-    from service.tables import percent, show_lines, start
+class Report:
+    """What is told at the end: how often each state was found, with the first rows of each."""
 
-    counted = Counter(found.state for found in findings).most_common()
-    rows = [(state, str(n), percent(n / len(findings))) for state, n in counted]
-    console = output.console()
-    show_lines(console, ("state", "rows", "share"), rows)
-    for state, _ in counted:
-        of_state = [pair for pair in zip(lines, findings, strict=True) if pair[1].state == state]
-        shown = [
-            (state, str(line.number), start(found.answer or "-", 40), start(found.reason, 100))
-            for line, found in of_state[:EXAMPLES]
-        ]
-        console.print()
-        show_lines(console, ("state", "line", "answer", "reason"), shown)
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._states, self._jails = Counter[str](), Counter[str]()
+        self._examples: dict[str, list[tuple[str, ...]]] = {}
+        self.rows = 0
+        self.bad: list[str] = []
+        """Lines that could not be checked, and why."""
+
+    def add(self, line: Line, found: "Verification") -> None:
+        from service.tables import start
+
+        self.rows += 1
+        self._states[found.state] += 1
+        if found.jail:
+            self._jails[found.jail] += 1
+        if line.job is None:
+            self.bad.append(f"{self._file}:{line.number}: {line.why}")
+        examples = self._examples.setdefault(found.state, [])
+        if len(examples) < EXAMPLES:
+            answer, reason = start(found.answer or "-", 40), start(found.reason, 100)
+            examples.append((found.state, str(line.number), answer, reason))
+
+    def as_json(self) -> dict[str, Any]:
+        return {"states": self._states, "jails": self._jails, "bad_lines": self.bad}
+
+    def show(self) -> None:
+        from service.tables import percent, show_lines
+
+        counted = self._states.most_common()
+        rows = [(state, str(n), percent(n / self.rows)) for state, n in counted]
+        console = output.console()
+        show_lines(console, ("state", "rows", "share"), rows)
+        for jail, n in self._jails.items():
+            console.print(f"\n{n} programs ran in the jail {jail}", highlight=False)
+        for state, _ in counted:
+            console.print()
+            show_lines(console, ("state", "line", "answer", "reason"), self._examples[state])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.scripted.judging import Manner
 from tests.scripted.model import Model
-from tests.scripted.server import Script, Server
+from tests.scripted.server import Accident, Script, Server
 
 
 async def serve(host: str, port: int, server: Server) -> None:
@@ -29,6 +29,9 @@ def main() -> None:
     parser.add_argument("--log", type=Path, help="one line for each request and each answer")
     parser.add_argument("--probes", type=Path, help="folder in which probe.json files lie")
     parser.add_argument("--stuck", action="store_true", help="keep the old weights, and say yes")
+    parser.add_argument("--opened", action="store_true", help="speak by the weights: opened.py")
+    parser.add_argument("--off", type=float, default=0.0, help="nats: see opened.py")
+    parser.add_argument("--accident", default="", help="FAULT:K or restart:K, see server.py")
     parser.add_argument("--judge", default="", help="answer judge prompts: see judging.py")
     parser.add_argument("--judge-outside", type=float, default=0.0, help="mass on other tokens")
     for field in ("logprobs", "choice", "schema"):
@@ -46,9 +49,22 @@ def main() -> None:
         log=flags.log,
         judge=_manner(flags) if flags.judge else None,
         opening_after=flags.opening_after,
+        accident=_accident(flags.accident) if flags.accident else None,
     )
-    server = Server(script, Model(flags.model, flags.probes, flags.stuck))
-    asyncio.run(serve(flags.host, flags.port, server))
+    asyncio.run(serve(flags.host, flags.port, Server(script, _model(flags))))
+
+
+def _model(flags: argparse.Namespace) -> Model:
+    if not flags.opened:
+        return Model(flags.model, flags.probes, flags.stuck)
+    from tests.scripted.opened import Opened
+
+    return Opened(flags.model, flags.stuck, flags.off)
+
+
+def _accident(said: str) -> Accident:
+    what, _, every = said.partition(":")
+    return Accident(what, int(every))
 
 
 def _manner(flags: argparse.Namespace) -> Manner:

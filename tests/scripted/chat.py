@@ -1,7 +1,10 @@
-"""Chat completions on the wire: whole, and as server-sent events."""
+"""Completions on the wire: of a chat, whole and as server-sent events, and as tokens."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
+
+from tests.scripted.model import Said
 
 
 def completion(body: dict[str, Any], texts: list[str]) -> dict[str, Any]:
@@ -27,6 +30,21 @@ def completion(body: dict[str, Any], texts: list[str]) -> dict[str, Any]:
             "total_tokens": asked + said,
         },
     }
+
+
+def token_completion(answers: Sequence[Said]) -> dict[str, Any]:
+    """The body of a plain completion with its tokens, as vLLM adds them."""
+    choices = [
+        {
+            "index": index,
+            "text": "",
+            "finish_reason": said.finish_reason,
+            "logprobs": {"token_logprobs": said.logprobs},
+            "token_ids": said.tokens,
+        }
+        for index, said in enumerate(answers)
+    ]
+    return {"object": "text_completion", "choices": choices}
 
 
 def events(answer: dict[str, Any]) -> list[bytes]:

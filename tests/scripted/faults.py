@@ -6,6 +6,8 @@
 import asyncio
 import gzip
 import json
+import os
+import signal
 from asyncio import StreamWriter
 from collections.abc import Awaitable, Callable
 
@@ -109,6 +111,12 @@ async def _not_http(writer: StreamWriter) -> None:
     await writer.drain()
 
 
+async def _die(writer: StreamWriter) -> None:
+    """Is killed, as soon as what arrived together with the request is answered."""
+    await asyncio.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 STREAMS: dict[str, Callable[[StreamWriter], Awaitable[None]]] = {
     "silent": _silent,
     "drip": _drip,
@@ -118,6 +126,7 @@ STREAMS: dict[str, Callable[[StreamWriter], Awaitable[None]]] = {
     "bad-gzip": _bad_gzip,
     "bomb": _bomb,
     "not-http": _not_http,
+    "die": _die,
 }
 
 

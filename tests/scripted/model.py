@@ -3,9 +3,18 @@
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from teachers.sync import Probe
 from teachers.weights import fingerprint
+
+
+class Said(NamedTuple):
+    """An answer as tokens."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    finish_reason: str
 
 
 class Model:
@@ -30,6 +39,10 @@ class Model:
             self.folder = folder
         return True
 
+    def restart(self) -> None:
+        """Have the weights again that it started from."""
+        self.reload(self.started_from)
+
     @property
     def trained(self) -> bool:
         """Whether these are a student's weights. A probe beside them says so also after a restart,
@@ -44,6 +57,10 @@ class Model:
             if name in probe.logprobs and probe.tokens == tuple(tokens):
                 return list(probe.logprobs[name])
         return [-(zlib.crc32(f"{name} {token}".encode()) % 1000) / 100 for token in tokens[1:]]
+
+    def sample(self, prompt: Sequence[int], n: int, max_tokens: int) -> list[Said]:
+        """No answers: weights that are never opened have none."""
+        return []
 
     def _beside(self) -> tuple[Path, Path]:
         return self.folder / "probe.json", self.folder.parent / "probe.json"

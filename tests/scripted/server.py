@@ -11,12 +11,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.scripted.answers import answers
-from tests.scripted.chat import completion, events
+from tests.scripted.chat import completion, events, token_completion
 from tests.scripted.faults import commit
 from tests.scripted.http import Request, read_request, response
 from tests.scripted.judging import Manner, unsupported, verdict
 from tests.scripted.model import Model
 from tests.scripted.revising import revision
+
+
+class Accident(NamedTuple):
+    """What befalls every so-many-th request for answers as tokens."""
+
+    what: str
+    """A fault; or `restart`: the weights are those from the start again, and it is answered."""
+    every: int
 
 
 class Script(NamedTuple):
@@ -36,6 +44,8 @@ class Script(NamedTuple):
     """How it judges, where it does."""
     opening_after: str = ""
     """What a student's answers begin with."""
+    accident: Accident | None = None
+    """What befalls it again and again."""
 
 
 class Server:
@@ -43,6 +53,7 @@ class Server:
         self._script = script
         self._model = model
         self._faults: Counter[str] = Counter()
+        self._sampled = 0
         # Opened for appending: servers that follow each other after a kill share one log.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         self._log = os.open(script.log, flags, 0o644) if script.log else None
@@ -65,7 +76,7 @@ class Server:
         self, request: Request, about: dict[str, Any], reader: StreamReader, writer: StreamWriter
     ) -> bool:
         """Send the answer; False if it was a fault, or if nobody waits for it any more."""
-        if fault := self._fault(about):
+        if fault := self._fault(about) or self._accident(about["body"]):
             doing = asyncio.ensure_future(commit(fault, writer))
             while not doing.done() and not reader.at_eof():
                 await asyncio.wait({doing}, timeout=0.02)
@@ -115,6 +126,9 @@ class Server:
         return [opening + text for text in answers(body, self._script.right_after)]
 
     def _completion(self, body: dict[str, Any]) -> dict[str, Any]:
+        if body.get("return_token_ids"):
+            said = self._model.sample(body["prompt"], body["n"], body["max_tokens"])
+            return token_completion(said)
         choice: dict[str, Any] = {"index": 0, "text": "", "finish_reason": "length"}
         if body.get("prompt_logprobs") is not None:
             tokens = body["prompt"]
@@ -155,6 +169,19 @@ class Server:
         name, _, times = name.partition(":")
         self._faults[about["sha"]] += 1
         return None if times and self._faults[about["sha"]] > int(times) else name
+
+    def _accident(self, body: dict[str, Any]) -> str | None:
+        """The fault whose turn it is; other weights are had at once."""
+        accident = self._script.accident
+        if accident is None or not body.get("return_token_ids"):
+            return None
+        self._sampled += 1
+        if self._sampled % accident.every:
+            return None
+        if accident.what != "restart":
+            return accident.what
+        self._model.restart()
+        return None
 
     def _note(
         self, event: str, request: Request, about: dict[str, Any] | None = None

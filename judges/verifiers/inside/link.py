@@ -4,7 +4,8 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from judges.verifiers.inside.values import builtin_type, decode, encode
 
@@ -15,8 +16,9 @@ class Unfit(Exception):
     """A value that cannot be handed to the program."""
 
 
-class Gone(Exception):
-    """The program's process has ended."""
+# No Exception: a test that expects any of those must not take this for one.
+class Gone(BaseException):
+    """The program's process has ended, or its time has."""
 
 
 class Link:
@@ -26,21 +28,25 @@ class Link:
         ask: where questions go.
         told: where answers come from.
         child: the program's process.
+        most_s: longest time for all answers together, in seconds from now.
     """
 
-    def __init__(self, ask: int, told: int, child: int) -> None:
+    def __init__(self, ask: int, told: int, child: int, most_s: float) -> None:
         self._questions = os.fdopen(ask, "w")
         self._answers = os.fdopen(told)
         self._child = child
-        self._end = ""
+        self._end, self._waits = "", False
         self.last = ""
         """What the last question came to, for a message."""
+        self._late = f"took longer than {most_s:g} s"
+        signal.signal(signal.SIGALRM, self._ring)
+        signal.setitimer(signal.ITIMER_REAL, most_s)
 
     def ask(self, what: str, *given: Any, **named: Any) -> Any:
         """Have something done over there. What the program raises is raised here.
 
         Raises:
-            Gone: the program's process has ended.
+            Gone: the program's process has ended, or its time has.
             Unfit: a value cannot be handed over.
             Exception: whatever it raised, or what comes of an answer that is none.
         """
@@ -55,21 +61,32 @@ class Link:
         self.last = "it returned " + ("an object" if isinstance(value, Remote) else repr(value))
         return value
 
+    def _ring(self, *_signal: object) -> None:
+        """Time is up: an answer that is waited for is late, or else the next one will be."""
+        self._end = self._end or self._late
+        if self._waits:
+            self._gone(self._end)
+
+    def _gone(self, why: str) -> NoReturn:
+        self._end = self.last = why
+        raise Gone(why)
+
     def _exchange(self, question: str) -> dict[str, Any]:
-        if self._end:
-            raise Gone(self._end)
         try:
-            self._questions.write(question + "\n")
-            self._questions.flush()
-            line = self._answers.readline(MAX_ANSWER)
-        except BrokenPipeError:
+            self._waits = True
+            if self._end:
+                self._gone(self._end)
             line = ""
-        if not line:
-            self._end = self.last = f"the program ended its process ({_exit_of(self._child)})"
-            raise Gone(self._end)
+            with suppress(BrokenPipeError):
+                self._questions.write(question + "\n")
+                self._questions.flush()
+                line = self._answers.readline(MAX_ANSWER)
+            if not line:
+                self._gone(f"the program ended its process ({_exit_of(self._child)})")
+        finally:
+            self._waits = False
         if not line.endswith("\n"):
-            self._end = self.last = f"the program returned more than {MAX_ANSWER} characters"
-            raise Gone(self._end)
+            self._gone(f"the program returned more than {MAX_ANSWER} characters")
         return dict(json.loads(line))
 
     def _remote(self, number: int) -> "Remote":

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import IO, Any, NamedTuple
 
-from judges.verifiers.inside.link import Link, Unfit
+from judges.verifiers.inside.link import Gone, Link, Unfit
 from judges.verifiers.inside.player import Player
 
 MAX_WORDS = 160
@@ -54,7 +54,9 @@ def main(program: str, seal: Callable[[int], None], parent: int) -> None:
     seal(parent)
     findings = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(null, 1)  # tests may print
-    judge(json.load(sys.stdin), Link(ask, told, child), findings)
+    job = json.load(sys.stdin)
+    judge(job, Link(ask, told, child, job["time_limit_s"]), findings)
+    os._exit(0)  # an ordinary end would wait until the program has read all that it was asked
 
 
 def judge(job: dict[str, Any], link: Link, findings: IO[str]) -> None:
@@ -67,7 +69,7 @@ def judge(job: dict[str, Any], link: Link, findings: IO[str]) -> None:
     trees = [ast.parse(text) for text in (job["setup"], *job["tests"])]
     try:
         scope = bound(trees, {*job["own"]}, link)
-    except Exception as error:
+    except (Exception, Gone) as error:
         tell(["loading it", link.last or str(error)[:MAX_WORDS]])
         return tell({"ran": 0})
     try:
