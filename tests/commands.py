@@ -1,6 +1,7 @@
 """Commands run in this process, as a user would: what is said, and with which exit code."""
 
 import json
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,13 @@ from typing import Any
 import pytest
 
 from service.cli import main
+
+
+def free_port() -> str:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 class Said:

@@ -12,7 +12,7 @@ import pytest
 from pipelines.store import calls, rounds
 from pipelines.store.connection import connect, transaction
 from teachers.records import Prompt
-from tests.commands import Cli
+from tests.commands import Cli, free_port
 from tests.scripted.running import Scripted
 
 DEMO = Path(__file__).parents[1] / "recipes" / "demo.yaml"
@@ -118,7 +118,7 @@ def test_status_of_a_store(filled: Cli) -> None:
 def test_without_a_store_there_is_a_hint(cli: Cli) -> None:
     for words in (["query", "select 1"], ["rows", "prompts"], ["show", "abc"]):
         assert "preceptor init makes one" in cli.refused(*words)
-    assert "Nothing has been trained yet" in cli.refused("serve")
+    assert "Nothing has been trained yet" in cli.refused("serve", "--port", free_port())
 
 
 def test_a_store_that_is_none(cli: Cli) -> None:
@@ -151,10 +151,7 @@ def test_serving_on_a_taken_port(filled: Cli) -> None:
 
 
 def test_serving_in_the_background_shows_why_it_did_not_start(filled: Cli) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    told = filled.refused("serve", "--background", "--port", port)
+    told = filled.refused("serve", "--background", "--port", free_port())
     assert "Serving did not start." in told
     assert "No checkpoint has been promoted yet" in told
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -29,6 +28,7 @@ from teachers.engine import EngineSettings
 from teachers.errors import ConfigError
 from teachers.progress import Silent
 from teachers.weights import fingerprint
+from tests.commands import free_port
 from tests.scripted.running import COMMAND, ROOT
 
 TOKENS = tuple(range(100, 700))
@@ -127,9 +127,7 @@ def serving_process(root: Path, *flags: str, token: str = "") -> Iterator[Gatewa
     home = make_home(root)
     log = root / "requests.jsonl"
     command = (*COMMAND, "--log", str(log), "--probes", str(root), *flags)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     program = f"""if True:
         from pathlib import Path
         from rich.console import Console
