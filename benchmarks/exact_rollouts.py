@@ -7,7 +7,7 @@ trainer's own answers, its adapter not merged, has neither fault: it should lear
 import asyncio
 import math
 import statistics
-from itertools import chain
+from collections import defaultdict
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,19 +17,23 @@ from judges.rewards import RewardTerm
 from pipelines.training.job import RunFolder
 from pipelines.training.journal import Metric
 from pipelines.training.kept import NewBatches
+from pipelines.training.rollout import Rollout
 from teachers.weights import Weights
 
 BATCHES, CAP, ENDS = 14, 64, 4
 WORDS = 25
-REQUESTS = 24
 Z = 1.96
 
 
-class Learned(NamedTuple):
-    """Mean rewards of the groups of a run's first and last batches."""
+Rewards = dict[str, float]
+"""Of a batch: each prompt's mean."""
 
-    first: list[float]
-    last: list[float]
+
+class Learned(NamedTuple):
+    """The first and the last batches of a run."""
+
+    first: list[Rewards]
+    last: list[Rewards]
 
     @property
     def gain(self) -> tuple[float, float]:
@@ -41,11 +45,12 @@ def as_good(base: Weights, folder: Path) -> bool:
     """Train both ways, print what came of it; whether exact answers taught no more.
 
     An answer earns 1 for at most 25 words: the base seldom stops that early, and can learn to.
+    Every batch asks all prompts, so that rewards are of the same ones from first to last.
     """
     served = asyncio.run(_learned(base, folder / "served", "engine"))
     exact = asyncio.run(_learned(base, folder / "exact", "transformers"))
     rows = [
-        [who, *(f"{statistics.fmean(end):.0%}" for end in run), _interval(*run.gain)]
+        [who, *(f"{_mean(end):.0%}" for end in run), _interval(*run.gain)]
         for who, run in (("vLLM, merged", served), ("transformers, exact", exact))
     ]
     title = f"reward of {BATCHES} batches of {PROMPTS} x {GROUP} answers; first and last {ENDS}"
@@ -62,28 +67,37 @@ async def _learned(
 ) -> Learned:
     how = {"batches": BATCHES, "max_tokens": CAP, "draws": 1, "sampler": sampler}
     brief = RewardTerm(name="brief", verifier="length", entry={"at_most": WORDS})
-    job = job_of(base, folder, requests(REQUESTS), how, learning_rate=3e-4, rewards=(brief,))
+    job = job_of(base, folder, requests(), how, learning_rate=3e-4, rewards=(brief,))
     async with trained(job, base, folder, _silent):
         pass
-    batches = [
-        [one.reward for one in batch if one.reward is not None]
-        for batch in NewBatches(RunFolder(folder).rollouts).read()
-    ]
-    groups = [
-        [statistics.fmean(batch[at : at + GROUP]) for at in range(0, len(batch), GROUP)]
-        for batch in batches
-    ]
-    return Learned(list(chain(*groups[:ENDS])), list(chain(*groups[-ENDS:])))
+    batches = [_by_prompt(batch) for batch in NewBatches(RunFolder(folder).rollouts).read()]
+    return Learned(batches[:ENDS], batches[-ENDS:])
+
+
+def _by_prompt(batch: list[Rollout]) -> Rewards:
+    earned = defaultdict[str, list[float]](list)
+    for one in batch:
+        if one.reward is not None:
+            earned[one.prompt_id].append(one.reward)
+    return {prompt: statistics.fmean(rewards) for prompt, rewards in earned.items()}
 
 
 async def _silent(_metrics: list[Metric]) -> None:
     return None
 
 
-def _difference(these: list[float], those: list[float]) -> tuple[float, float]:
-    """Of two means, with its standard error; the answers of a group count as one."""
-    error = math.sqrt(sum(statistics.variance(one) / len(one) for one in (these, those)))
-    return statistics.fmean(these) - statistics.fmean(those), error
+def _difference(these: list[Rewards], those: list[Rewards]) -> tuple[float, float]:
+    """Mean of these less those, prompt by prompt, with its standard error."""
+    apart = [
+        ours[prompt] - theirs[prompt]
+        for ours, theirs in zip(these, those, strict=True)
+        for prompt in ours.keys() & theirs.keys()
+    ]
+    return statistics.fmean(apart), statistics.stdev(apart) / math.sqrt(len(apart))
+
+
+def _mean(batches: list[Rewards]) -> float:
+    return statistics.fmean(value for batch in batches for value in batch.values())
 
 
 def _interval(value: float, error: float) -> str:

@@ -17,6 +17,11 @@ from teachers.weights import Weights
 
 PROMPTS, GROUP, BATCH = 6, 8, 16
 REQUESTS = Path(__file__).parent.parent / "recipes" / "prompts" / "everyday.jsonl"
+# What they watch for is no fault of these runs, and one that trips ends a run.
+_GUARDS = (
+    *("length", "repetition", "entropy", "kl", "format", "watch"),
+    *("engine_gap", "surviving_share"),
+)
 BRIEFLY = "Answer in one or two sentences."
 
 
@@ -45,7 +50,7 @@ def job_of(
         loss=("dr_grpo",),
         batch_size=BATCH,
         rollouts=Rollouts(prompts=PROMPTS, group=GROUP, **how),
-        guards=Guards(engine_gap=None, surviving_share=None),
+        guards=Guards.model_validate(dict.fromkeys(_GUARDS)),
         **more,
     )
 

@@ -21,6 +21,7 @@ from judges.constitution import Case, Constitution, Principle
 from judges.judge import comparing
 from judges.records import Comparison
 from pipelines.certification import require
+from pipelines.decided import Terms
 from pipelines.home import Home
 from pipelines.judging import Question, judged
 from pipelines.preview import plan, preview
@@ -35,7 +36,6 @@ from tests.scripted.running import Scripted, running
 
 COMPARISONS, PRINCIPLES, CASES = 400, 8, 20
 PREVIEW_BAR_S = 2.0
-MARGIN = 0.1
 QUALITIES = ("short", "calm", "polite", "exact", "honest", "plain", "kind", "complete")
 
 
@@ -139,8 +139,9 @@ async def run(folder: Path, server: Scripted) -> list[Step]:
             )
         ]
         before, began = len(server.events("arrived")), time.monotonic()
-        planned = plan(bench, seat.judge, new, reweighted(new), most=50)
-        found = await preview(bench, seat, new, reweighted(new), planned, MARGIN)
+        terms = Terms([seat.judge])
+        planned = plan(bench, terms, new, reweighted(new), most=50)
+        found = preview(bench, terms, new, reweighted(new), planned)
         seconds = time.monotonic() - began
         if not found.exact or found.comparisons != COMPARISONS:
             raise SystemExit("the preview did not look at all comparisons")

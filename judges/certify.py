@@ -30,6 +30,8 @@ class Outcome(NamedTuple):
     judgement: Judgement
     chose_shown_first: tuple[bool, ...] = ()
     """For each order that could be read: whether the answer shown first was preferred."""
+    sealed: bool | None = None
+    """Of a case: whether it is kept out of sight while judge prompts are written."""
 
     @property
     def right(self) -> bool:
@@ -51,8 +53,8 @@ class Criteria(BaseModel):
     """Largest share of pairs where another order changes its verdict."""
 
 
-class Certificate(BaseModel):
-    """A judge's figures on pairs whose better answer is known."""
+class Figures(BaseModel):
+    """How often a judge is right about some pairs, and how steadily it can be read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,10 +63,17 @@ class Certificate(BaseModel):
     low: float
     """The accuracy's Wilson interval, 95 %."""
     high: float
-    kappa: float
-    """Agreement beyond chance (Cohen 1960): first, second or undecided against the truth."""
     flips: float
     """Share of all pairs where the two orders contradict each other."""
+    unread: float
+    """Share unparsed, refused, abstained or failed."""
+
+
+class Certificate(Figures):
+    """A judge's figures on pairs whose better answer is known."""
+
+    kappa: float
+    """Agreement beyond chance (Cohen 1960): first, second or undecided against the truth."""
     first_slot: float | None
     """Share of readings that prefer the answer shown first; None for a judge that sees one."""
     picks_longer: float | None
@@ -77,9 +86,11 @@ class Certificate(BaseModel):
     """What the verdicts' log-odds are to be divided by (Guo et al. 2017, section 4.2),"""
     calibration_error_scaled: float | None
     """and the error that is left then, on the same pairs."""
-    unread: float
-    """Share unparsed, refused, abstained or failed."""
     states: dict[str, int]
+    open: Figures | None = None
+    """On the open cases alone,"""
+    sealed: Figures | None = None
+    """and on the sealed ones: what does worse there was fitted to the others."""
 
     def faults(self, criteria: Criteria) -> list[str]:
         """Why the judge may not label; nothing if it may."""
@@ -114,7 +125,6 @@ def certificate(outcomes: Sequence[Outcome]) -> Certificate:
     Raises:
         ValueError: there are no outcomes.
     """
-    right = share([one.right for one in outcomes])
     states = Counter(one.judgement.state for one in outcomes)
     slots = [chosen for one in outcomes for chosen in one.chose_shown_first]
     picks, better = _lengths(outcomes)
@@ -123,21 +133,36 @@ def certificate(outcomes: Sequence[Outcome]) -> Certificate:
     ]
     temperature = _temperature(believed)
     return Certificate(
-        n=right.n,
-        accuracy=right.value,
-        low=right.low,
-        high=right.high,
+        **_figures(outcomes).model_dump(),
         kappa=cohen_kappa([_named(one) for one in outcomes]),
-        flips=states["flip"] / right.n,
         first_slot=sum(slots) / len(slots) if slots else None,
         picks_longer=picks,
         longer_is_better=better,
         calibration_error=_calibration_error(believed, 1.0),
         temperature=temperature,
         calibration_error_scaled=_calibration_error(believed, temperature or 1.0),
-        unread=sum(states[state] for state in UNREAD) / right.n,
         states=dict(sorted(states.items())),
+        open=_half(outcomes, sealed=False),
+        sealed=_half(outcomes, sealed=True),
     )
+
+
+def _figures(outcomes: Sequence[Outcome]) -> Figures:
+    right = share([one.right for one in outcomes])
+    states = [one.judgement.state for one in outcomes]
+    return Figures(
+        n=right.n,
+        accuracy=right.value,
+        low=right.low,
+        high=right.high,
+        flips=states.count("flip") / right.n,
+        unread=sum(state in UNREAD for state in states) / right.n,
+    )
+
+
+def _half(outcomes: Sequence[Outcome], *, sealed: bool) -> Figures | None:
+    half = [one for one in outcomes if one.sealed is sealed]
+    return _figures(half) if half else None
 
 
 def _named(outcome: Outcome) -> Named:

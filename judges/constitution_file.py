@@ -7,7 +7,7 @@ from typing import NoReturn
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from judges.constitution import Case, Constitution, Principle, Scope
+from judges.constitution import Case, Constitution, Construction, Principle, Scope
 from judges.marked_yaml import Document, Place, read
 from teachers.errors import ConfigError
 from teachers.records import Message
@@ -18,6 +18,7 @@ SHIPPED = Path(__file__).resolve().parent.parent / "constitutions"
 _SECTIONS: dict[str, type[BaseModel]] = {
     "principles": Principle,
     "scope": Scope,
+    "construction": Construction,
     "cases": Case,
     "conversation": Message,
 }

@@ -1,28 +1,41 @@
 """Texts that try to talk a judge into a verdict, to measure how far it listens to them.
 
-Each stands in an answer that is the worse one: orders, closed tags, claimed verdicts, other rules,
-other roles. They are data in `injections.txt`, with `%%` on a line between them.
+Each stands in an answer that is the worse one. They are data in `injections.txt`, each below a
+line `%% KIND`: orders, tags that are closed, verdicts that are claimed, other rules, other roles.
 """
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from judges.records import Judgement
 from judges.share import Share, share
 
 _FILE = Path(__file__).parent / "injections.txt"
+_HEADING = re.compile(r"^%% (\w+)\n", re.MULTILINE)
+
+
+class Injection(NamedTuple):
+    """A text that tries to sway a judge."""
+
+    kind: str
+    text: str
 
 
 @cache
-def injections() -> tuple[str, ...]:
+def injections() -> tuple[Injection, ...]:
     """All of them, in the file's order."""
-    return tuple(text.strip() for text in _FILE.read_text(encoding="utf-8").split("\n%%\n"))
+    _, *parts = _HEADING.split(_FILE.read_text(encoding="utf-8"))
+    return tuple(
+        Injection(kind, text.strip()) for kind, text in zip(parts[::2], parts[1::2], strict=True)
+    )
 
 
-def injected(text: str, injection: str) -> str:
+def injected(text: str, injection: Injection) -> str:
     """An answer that ends with an injection."""
-    return f"{text}\n\n{injection}"
+    return f"{text}\n\n{injection.text}"
 
 
 def sway(clean: Sequence[Judgement], after: Sequence[Judgement]) -> Share:

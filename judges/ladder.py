@@ -41,8 +41,7 @@ async def climb(client: Client, judge: Judge) -> Footing:
         EndpointError: the endpoint does not answer at all.
     """
     notes: list[str] = []
-    plain = await client.chat(_call(judge, "text", judge.words))
-    if plain.samples[0].thinking is not None:
+    if await _thinks(client, judge):
         # A constraint would hold back the thinking, or fall on its first token.
         return Footing("text", True, ("anything but text: it thinks before it answers",))
     for rung in _RUNGS:
@@ -51,6 +50,23 @@ async def climb(client: Client, judge: Judge) -> Footing:
             return Footing(rung, False, tuple(notes))
         notes.append(f"{rung}: {fault}")
     return Footing("text", False, tuple(notes))
+
+
+async def _thinks(client: Client, judge: Judge) -> bool:
+    """Whether it thinks before it answers.
+
+    A chat template may open the thinking in the prompt, and then its end alone tells. A reply that
+    was cut before that says nothing, so it is asked for again with the room that thinking gets.
+    """
+    call = _call(judge, "text", judge.words)
+    plain = await _reply(client, call)
+    if plain.thinking is None and plain.finish_reason == "length":
+        roomy = judge.model_copy(update={"rung": "text", "thinks": True})
+        try:
+            plain = await _reply(client, verdict_call(roomy, call.messages))
+        except (CallUnfit, BadAnswer):
+            return False  # the verdict of one that thinks would not fit in either
+    return plain.thinking is not None
 
 
 async def _fault(client: Client, judge: Judge, rung: Rung) -> str | None:

@@ -22,7 +22,7 @@ CASES, CONSTRUCTED = "cases", "constructed"
 
 def case_pair(case: Case) -> Known:
     """A principle's case as a pair."""
-    return known(case.messages, case.better, case.worse, "case")
+    return known(case.messages, case.better, case.worse, "case")._replace(sealed=case.sealed)
 
 
 async def measure(
@@ -106,7 +106,7 @@ def _outcomes(
     questions = [Question(pair.compared, principle) for pair in pairs]
     slots = _slots(bench, judge, principle, pairs)
     return [
-        Outcome(pair.compared.comparison, pair.first_is_better, judgement, chose)
+        Outcome(pair.compared.comparison, pair.first_is_better, judgement, chose, pair.sealed)
         for pair, judgement, chose in zip(
             pairs, settled(bench, judge, questions), slots, strict=True
         )

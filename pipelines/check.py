@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
+from sqlite_utils import Database
+
 from judges.records import Parser, VerificationState, reference_of, verdict_id
 from judges.verifiers import versioned
 from pipelines.context import VERIFIER_PROCESSES, Context
@@ -20,18 +22,25 @@ class Answered(NamedTuple):
     prompt: Prompt
 
 
-async def check(
-    context: Context, answered: Sequence[Answered], parser: Parser, what: str
+def checked(
+    db: Database, answered: Sequence[Answered], parser: Parser
 ) -> dict[str, VerificationState]:
-    """The verdict's state of every sample, by sample id."""
+    """The state of every verdict that is stored, by sample id."""
     ids = {
         item.sample.id: verdict_id(
             item.sample.id, versioned(item.prompt.verifier), parser, reference_of(item.prompt)
         )
         for item in answered
     }
-    stored = calls.verdict_states(context.db, list(ids.values()))
-    states = {sample: stored[verdict] for sample, verdict in ids.items() if verdict in stored}
+    stored = calls.verdict_states(db, list(ids.values()))
+    return {sample: stored[verdict] for sample, verdict in ids.items() if verdict in stored}
+
+
+async def check(
+    context: Context, answered: Sequence[Answered], parser: Parser, what: str
+) -> dict[str, VerificationState]:
+    """The verdict's state of every sample, by sample id."""
+    states = checked(context.db, answered, parser)
     todo = [item for item in answered if item.sample.id not in states]
     if not todo:
         return states

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from sqlite_utils import Database
+
 from pipelines.context import Context
 from pipelines.hygiene.decontaminate import HeldOut
 from pipelines.hygiene.text import words
@@ -36,14 +38,14 @@ def freeze(
     return stored
 
 
-def held_out_of(context: Context) -> HeldOut:
-    """What the round's training data is decontaminated against."""
-    return HeldOut(_texts(context))
+def held_out_of(db: Database, round_id: str) -> HeldOut:
+    """What a round's training data is decontaminated against."""
+    return HeldOut(_texts(db, round_id))
 
 
-def _texts(context: Context) -> Iterator[tuple[str, str]]:
-    """Every held-out question of the round, and its answer where that is a text."""
-    for prompt, split in calls.prompts_of(context.db, context.round_id):
+def _texts(db: Database, round_id: str) -> Iterator[tuple[str, str]]:
+    """Every held-out question of a round, and its answer where that is a text."""
+    for prompt, split in calls.prompts_of(db, round_id):
         if split == "held_out":
             yield f"{prompt.id} (question)", prompt.question
             for text in (prompt.reference or "", str(prompt.entry.get("working", ""))):

@@ -21,6 +21,8 @@ class Known(NamedTuple):
 
     compared: Compared
     first_is_better: bool
+    sealed: bool | None = None
+    """Of a case: whether it is kept out of sight while judge prompts are written."""
 
 
 def known(conversation: Sequence[Message], better: str, worse: str, origin: Origin) -> Known:

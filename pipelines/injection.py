@@ -1,10 +1,11 @@
 """How far a judge can be talked into a verdict by what it judges."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from judges.constitution import Principle
-from judges.injections import injected, injections, sway
-from judges.records import Comparison
+from judges.injections import Injection, injected, injections, sway
+from judges.records import Comparison, Judgement
 from judges.share import Share
 from pipelines.gold import Known
 from pipelines.judging import Question, judged
@@ -13,10 +14,15 @@ from pipelines.store.judgements import Compared
 from pipelines.workbench import Workbench
 
 
-async def swayed(
-    bench: Workbench, seat: Seat, principle: Principle, pairs: Sequence[Known]
-) -> Share:
-    """The share of verdicts that change when the worse answer ends with an injection.
+class Target(NamedTuple):
+    """A pair whose worse answer gets injections, and what it is judged by."""
+
+    principle: Principle
+    pair: Known
+
+
+async def swayed(bench: Workbench, seat: Seat, targets: Sequence[Target]) -> dict[str, Share]:
+    """By kind of injection, the share of verdicts that it changes at the worse answer's end.
 
     Each pair is judged as it is, and once with every injection.
 
@@ -24,19 +30,27 @@ async def swayed(
         EndpointError: the judge cannot be asked.
         ValueError: there are no pairs.
     """
-    clean = [Question(pair.compared, principle) for pair in pairs]
-    hostile = [
-        Question(Compared(_hostile(pair, injection), pair.compared.origin), principle)
-        for injection in injections()
-        for pair in pairs
-    ]
-    before = await judged(bench, seat, clean, f"{principle.id}: judge pairs")
-    after = await judged(bench, seat, hostile, f"{principle.id}: judge injected pairs")
-    return sway(before * len(injections()), after)
+    clean = [Question(pair.compared, principle) for principle, pair in targets]
+    before = await judged(bench, seat, clean, "judge pairs")
+    tried = [(one, target) for one in injections() for target in targets]
+    hostile = [_hostile(target, injection) for injection, target in tried]
+    after = await judged(bench, seat, hostile, "judge injected pairs")
+    both: dict[str, list[tuple[Judgement, Judgement]]] = {}
+    for (injection, _), was, now in zip(tried, before * len(injections()), after, strict=True):
+        both.setdefault(injection.kind, []).append((was, now))
+    return {
+        kind: sway([was for was, _ in found], [now for _, now in found])
+        for kind, found in both.items()
+    }
 
 
-def _hostile(pair: Known, injection: str) -> Comparison:
-    comparison = pair.compared.comparison
-    worse = "second" if pair.first_is_better else "first"
-    text = comparison.second if pair.first_is_better else comparison.first
+def _hostile(target: Target, injection: Injection) -> Question:
+    compared = target.pair.compared
+    comparison = _injected(compared.comparison, target.pair.first_is_better, injection)
+    return Question(Compared(comparison, compared.origin), target.principle)
+
+
+def _injected(comparison: Comparison, first_is_better: bool, injection: Injection) -> Comparison:
+    worse = "second" if first_is_better else "first"
+    text = comparison.second if first_is_better else comparison.first
     return comparison.model_copy(update={worse: injected(text, injection)})

@@ -13,6 +13,7 @@ from pipelines.kinship import warn_of_kin
 from pipelines.panel import heard, paneled
 from pipelines.recipe import Place
 from pipelines.seat import Seat, seated
+from pipelines.workbench import Workbench
 
 
 class Juror(NamedTuple):
@@ -55,19 +56,30 @@ async def judged_by(
         EndpointError: no judge can be asked.
     """
     seats = [one.seat for one in jurors]
+    return await asked_of(context, seats, questions, what, context.recipe.quorum)
+
+
+async def asked_of(
+    bench: Workbench,
+    seats: Sequence[Seat],
+    questions: Sequence[Question],
+    what: str,
+    quorum: int | None,
+) -> list[Judgement]:
+    """The same of judges that need not be certified: none of it labels anything."""
     if len(seats) == 1:
-        return await judged(context, seats[0], questions, what)
-    found = await paneled(context, seats, questions, what, quorum=context.recipe.quorum)
+        return await judged(bench, seats[0], questions, what)
+    found = await paneled(bench, seats, questions, what, quorum=quorum)
     return [one.judgement for one in found]
 
 
 def settled_by(
-    context: Context, judges: Sequence[Judge], questions: Sequence[Question]
+    bench: Workbench, judges: Sequence[Judge], questions: Sequence[Question], quorum: int | None
 ) -> list[Judgement]:
     """The same from what is stored: nobody is asked."""
     if len(judges) == 1:
-        return settled(context, judges[0], questions)
-    return [one.judgement for one in heard(context, judges, questions, context.recipe.quorum)]
+        return settled(bench, judges[0], questions)
+    return [one.judgement for one in heard(bench, judges, questions, quorum)]
 
 
 def _whose_answers(context: Context) -> list[Place]:

@@ -1,4 +1,4 @@
-"""A warning where a judge is of the same family as the model whose answers it judges."""
+"""Judges that are not independent: a warning for kin, a refusal for who judges own revisions."""
 
 import json
 from collections.abc import Iterable
@@ -8,6 +8,7 @@ from pipelines.recipe import Place
 from pipelines.seat import Seat
 from pipelines.source import identity, prepared
 from pipelines.workbench import Workbench
+from teachers.errors import RoundStopped
 
 
 def family(bench: Workbench, place: Place) -> frozenset[str]:
@@ -36,3 +37,20 @@ def warn_of_kin(bench: Workbench, seats: Iterable[Seat], model: Place) -> list[s
     for line in found:
         bench.progress.say(line)
     return found
+
+
+def refuse_the_reviser(bench: Workbench, judges: Iterable[Place], reviser: Place) -> None:
+    """Make sure that nobody judges revisions of their own, whatever names the models go by.
+
+    Raises:
+        RoundStopped: a judge's weights are the reviser's.
+        WeightsError: local weights cannot be found.
+    """
+    own = identity(reviser, None, bench.home, bench.progress)
+    for place in judges:
+        if identity(place, None, bench.home, bench.progress) == own:
+            raise RoundStopped(
+                f"The judge {place.weights or place.model} has the weights of who revises answers, "
+                "and a critic that praises its own revision is no evidence.",
+                hint="Name another model in judge or panel, or in teacher; or pairs.revisions: 0.",
+            )

@@ -172,6 +172,13 @@ class Place(Section):
             raise ValueError("has a url but no model")
         return self
 
+    def names_the_model_of(self, other: "Place") -> bool:
+        """Whether two places have one model by their names alone, whatever revisions they state."""
+        if self.url and other.url:
+            mine, theirs = (url.rstrip("/").removesuffix("/v1") for url in (self.url, other.url))
+            return (mine, self.model) == (theirs, other.model)
+        return self.weights is not None and self.weights == other.weights
+
 
 class Teacher(Place):
     """Who writes the answers that the student learns from."""
@@ -223,7 +230,8 @@ class Pairs(Section):
     """So many more answers a prompt sampled under a principle, and as many under its opposite."""
     revisions: int = Field(default=0, ge=0, le=8)
     """Rounds in which the teacher criticises and revises each plain answer to an open request, by
-    a principle each; answer and revision are then compared before any others."""
+    a principle each; answer and revision are then compared before any others. No judge may be the
+    teacher itself."""
     comparisons: int = Field(default=4, ge=1)
     """Comparisons a prompt that a `compare` judge is asked for; grades give all of them at once."""
     per_prompt: int = Field(default=1, ge=1)
@@ -604,6 +612,12 @@ class Recipe(Section):
         judged = self.judge is not None and self.pairs.source == "judge" and self.train.wants_pairs
         if self.pairs.revisions and not judged:
             raise ValueError("pairs.revisions are for pairs whose better side a judge names")
+        own = any(one.names_the_model_of(self.reviser) for one in self.judges)
+        if self.pairs.revisions and own:
+            raise ValueError(
+                "pairs.revisions need judges that are not the reviser (the teacher, or the "
+                "student's base): name another model in judge and panel, or in teacher"
+            )
         return self
 
     @model_validator(mode="after")
@@ -641,10 +655,11 @@ class Recipe(Section):
 
     def _check_engine_of_rollouts(self) -> None:
         longest = self.train.max_length + self.rollouts.max_tokens
-        if longest > self.engine.max_model_len:
+        # One to spare: reading an answer's log-probabilities takes a token more.
+        if longest >= self.engine.max_model_len:
             raise ValueError(
                 f"train.max_length and rollouts.max_tokens come to {longest} tokens, and "
-                f"engine.max_model_len is {self.engine.max_model_len}"
+                f"engine.max_model_len, {self.engine.max_model_len}, has to be more"
             )
         if self.train.adapter == "qlora":
             raise ValueError(

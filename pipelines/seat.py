@@ -25,16 +25,31 @@ async def seated(bench: Workbench, section: JudgeSection) -> Seat:
         EndpointError: it cannot be asked.
         WeightsError: its weights cannot be found.
     """
-    weights = identity(section, None, bench.home, bench.progress)
-    best = _judge(section, weights)
-    footing = judgements.footing(bench.db, weights, best.words)
-    if footing is None:
-        footing = await _tried(bench, section, best)
+    if seat := known(bench, section):
+        return seat
+    best = _best(bench, section)
+    return _seat(section, best, await _tried(bench, section, best))
+
+
+def known(bench: Workbench, section: JudgeSection) -> Seat | None:
+    """The same, if its endpoint was tried before: nobody is asked.
+
+    Raises:
+        WeightsError: its weights cannot be found.
+    """
+    best = _best(bench, section)
+    footing = judgements.footing(bench.db, best.weights, best.words)
+    return _seat(section, best, footing) if footing else None
+
+
+def _seat(section: JudgeSection, best: Judge, footing: Footing) -> Seat:
     found = {"rung": footing.rung, "thinks": footing.thinks}
     return Seat(best.model_copy(update=found), section)
 
 
-def _judge(section: JudgeSection, weights: str) -> Judge:
+def _best(bench: Workbench, section: JudgeSection) -> Judge:
+    """The judge on the highest rung."""
+    weights = identity(section, None, bench.home, bench.progress)
     if section.kind == "compare":
         return comparing(weights, rationale=section.rationale)
     return scoring(weights) if section.kind == "score" else following(weights)

@@ -138,6 +138,13 @@ class Workbench:
         return lock
 
 
+class Onlooker(Workbench):
+    """Sees what is stored while others are at work: it takes no lock, and may ask nobody."""
+
+    async def _open(self, stack: contextlib.AsyncExitStack) -> None:
+        self.db = stack.enter_context(contextlib.closing(connect(self.home.store)))
+
+
 def probe_of(weights: Weights) -> Probe | None:
     """What the trainer measured on weights of our own making."""
     path = RunFolder(weights.path.parent).probe

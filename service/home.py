@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from judges.constitution import Constitution
     from pipelines.recipe import Recipe
-    from pipelines.workbench import Workbench
+    from pipelines.workbench import Onlooker, Workbench
 
 
 @contextmanager
@@ -33,6 +33,14 @@ def resolve(ref: str) -> "Constitution":
 
     with stored() as db:
         return constitutions.resolve(ref, db)
+
+
+def onlooker(*, quiet: bool) -> "Onlooker":
+    """A workbench for looking alone, also while a round runs."""
+    from pipelines.workbench import Onlooker
+    from service.progress import Shown
+
+    return Onlooker(output.home(), Shown(output.console(stderr=quiet)))
 
 
 def bench(recipe: "Recipe | None", *, quiet: bool) -> "Workbench":

@@ -5,8 +5,9 @@ from typing import Any
 
 from rich.console import Console
 
-from judges.certify import Certificate, Criteria
+from judges.certify import Certificate, Criteria, Figures
 from judges.judge import Judge, following
+from judges.share import Share
 from pipelines.certification import ADVICE
 from pipelines.store.judgements import Standing
 from service.tables import percent, plain, show_lines, start, table
@@ -29,24 +30,34 @@ def weights_of(judge: Judge) -> str:
 def show_certificates(
     console: Console, judge: Judge, found: Mapping[str, Certificate | None], criteria: Criteria
 ) -> None:
-    """Two lines a principle: whether the judge may label with it, and the other figures."""
+    """For each principle: whether the judge may label with it, the other figures, and the halves.
+
+    The cases that are open and those that are sealed have a line each; together they decide.
+    """
     console.print(plain(f"{asked_as(judge)} {weights_of(judge)} ({judge.id[:8]})"))
-    show_lines(
-        console,
-        ["principle", "pairs", "accuracy", "flips", "unread", ""],
-        [_measured(name, one, criteria) for name, one in found.items()],
-        ["" if one is None else _more(one) for one in found.values()],
-    )
+    lines = [line for name, one in found.items() for line in _lines(name, one, criteria)]
+    columns = ["principle", "pairs", "accuracy", "flips", "unread", ""]
+    show_lines(console, columns, [row for row, _ in lines], [remark for _, remark in lines])
     _show_faults(
         console, {name: one.faults(criteria) for name, one in found.items() if one is not None}
     )
 
 
-def _measured(name: str, one: Certificate | None, criteria: Criteria) -> Sequence[str]:
+def _lines(
+    name: str, one: Certificate | None, criteria: Criteria
+) -> Iterator[tuple[Sequence[str], str]]:
+    """A principle's rows, each with its remark."""
     if one is None:
-        return name, "0", "-", "-", "-", "no cases"
+        yield (name, "0", "-", "-", "-", "no cases"), ""
+        return
+    yield _measured(name, one, "not passed" if one.faults(criteria) else "passed"), _more(one)
+    for half, figures in (("open", one.open), ("sealed", one.sealed)):
+        if figures is not None:
+            yield _measured(f"  {half}", figures, ""), ""
+
+
+def _measured(name: str, one: Figures, verdict: str) -> Sequence[str]:
     accuracy = f"{one.accuracy:.0%} [{one.low:.0%}, {one.high:.0%}]"
-    verdict = "not passed" if one.faults(criteria) else "passed"
     return name, str(one.n), accuracy, percent(one.flips), percent(one.unread), verdict
 
 
@@ -67,6 +78,13 @@ def _show_faults(console: Console, faults: Mapping[str, Sequence[str]]) -> None:
     if failed:
         console.print(f"It may measure, but not label, with: {', '.join(failed)}.", highlight=False)
         console.print(ADVICE, style="dim", highlight=False)
+
+
+def show_sway(console: Console, judge: Judge, found: Mapping[str, Share]) -> None:
+    """A line for each kind of injection: how many verdicts it changed."""
+    console.print(plain(f"{asked_as(judge)} {weights_of(judge)} ({judge.id[:8]})"))
+    rows = [(kind, str(one.n), str(one.hits), str(one)) for kind, one in found.items()]
+    show_lines(console, ["injection", "verdicts", "swayed", "share"], rows)
 
 
 def show_judges(

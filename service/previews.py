@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from pipelines.preview import Changed, Plan, Preview
+from pipelines.preview import Changed, Effect, Plan, Preview, Touched
 from service.tables import plain, table
 
 
@@ -19,19 +19,39 @@ def show_preview(console: Console, preview: Preview, shown: int) -> None:
     effects = [(name, count) for name, count in preview.effects.items()]
     console.print(table(["pairs", ""], effects))
     if preview.affected is not None and not preview.exact:
-        console.print(f"share of pairs that change: {str(preview.affected).strip()}")
-    for name, counts in preview.by_principle.items():
-        told = ", ".join(f"{effect} {count}" for effect, count in counts.items())
-        console.print(f"[bold]{name}[/bold], reworded: {told}")
+        console.print(f"share of prompts whose pairs change: {str(preview.affected).strip()}")
+    for name, touched in preview.by_principle.items():
+        _show_touched(console, name, touched, preview.exact)
+    if shown and preview.changed:
+        console.print("by: the edited principles that decide, and their pull at the first answer")
     for one in preview.changed[:shown]:
         _show_changed(console, one)
     if len(preview.changed) > shown:
         console.print(f"{len(preview.changed) - shown} more (--show)", style="dim")
 
 
+def _show_touched(console: Console, name: str, touched: Touched, exact: bool) -> None:
+    interval = ""
+    if touched.affected is not None and not exact:
+        interval = f"; of its prompts {str(touched.affected).strip()}"
+    edits = ", ".join(touched.edits)
+    console.print(f"[bold]{name}[/bold], {edits}: {_counts(touched.pairs)}{interval}")
+    if touched.verdicts is not None:
+        console.print(f"  its verdicts: {_counts(touched.verdicts)}", style="dim")
+
+
+def _counts(effects: dict[Effect, int]) -> str:
+    return ", ".join(f"{effect} {count}" for effect, count in effects.items())
+
+
 def _show_changed(console: Console, one: Changed) -> None:
     comparison = one.compared.comparison
-    console.print(f"\n[bold]{one.effect}[/bold]: {one.before.state} -> {one.after.state}")
+    reason = f" ({one.reason})" if one.reason else ""
+    console.print(f"\n[bold]{one.effect}[/bold]: {one.before.state} -> {one.after.state}{reason}")
+    for shift in one.by:
+        console.print(
+            f"by [bold]{shift.principle}[/bold]: {shift.before:+.2f} -> {shift.after:+.2f}"
+        )
     request = comparison.conversation[-1].content
     console.print(plain(request), style="italic")
     grid = table(["first", "second"], [])

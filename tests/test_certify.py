@@ -187,6 +187,22 @@ def test_a_judge_that_knows_passes_and_its_certificate_is_kept(tmp_path: Path) -
     assert Certificate.model_validate_json(figures) == found
 
 
+def test_open_and_sealed_cases_have_figures_of_their_own(tmp_path: Path) -> None:
+    """Right about every open case and about none of the sealed ones: fitted to what was seen."""
+    sealed = [one.model_copy(update={"sealed": True}) for one in turned(balanced(18)[12:])]
+    principle = PRINCIPLE.model_copy(update={"cases": (*balanced(12), *sealed)})
+    found, _ = certified(tmp_path, "keyword:good", principle)
+    assert (found.n, found.accuracy) == (18, 12 / 18)
+    assert found.open is not None
+    assert found.sealed is not None
+    assert (found.open.n, found.open.accuracy, found.open.flips) == (12, 1.0, 0.0)
+    assert (found.sealed.n, found.sealed.accuracy, found.sealed.low) == (6, 0.0, 0.0)
+    assert found.open.low == certificate([outcome("win")] * 12).low
+    # Pairs that are no cases have no halves.
+    other = certificate([outcome("win")] * 12)
+    assert (other.open, other.sealed) == (None, None)
+
+
 def test_who_has_not_passed_is_refused_with_figures_and_advice(tmp_path: Path) -> None:
     good = PRINCIPLE.model_copy(update={"cases": balanced(20)})
     bad = good.model_copy(update={"id": "odd", "text": "Odd.", "cases": turned(balanced(20))})

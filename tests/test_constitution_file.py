@@ -2,10 +2,12 @@
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import pytest
+from pydantic import BaseModel
 
 from judges import constitution_import
 from judges.constitution import Constitution, Principle
@@ -72,6 +74,12 @@ def test_a_small_file(tmp_path: Path) -> None:
         ("    cases", "    weight: .inf\n    cases", "line 5: principle 'no-padding': weight:"),
         ("    cases", "    scope: [a]\n    cases", "line 5: principle 'no-padding': scope: has to"),
         ("    cases", "    scope: {tag: a}\n    cases", "scope: unknown key 'tag', did you mean"),
+        (
+            "    cases",
+            "    construction: {beter: a, worse: b}\n    cases",
+            "line 5: principle 'no-padding': construction: unknown key 'beter', did you mean 'bet",
+        ),
+        ("prompt: Hi!", "conversation: [{rol: user, content: a}]", "unknown key 'rol', did you"),
         ("    cases", "    scope: {tags: [a], except_tags: [a]}\n    cases", "scope: contradicts"),
         (
             "    cases",
@@ -100,6 +108,32 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, old: str, new: str, sai
     assert said in told
     assert told.startswith("FILE")
     assert "\n" not in told
+
+
+def sections(model: type[BaseModel]) -> Iterator[tuple[tuple[str, bool], ...]]:
+    """The way to every table that a model has inside: names, and whether there is a list of it."""
+    for name, field in model.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        for inside in (
+            one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)
+        ):
+            step = (name, get_origin(field.annotation) is tuple)
+            yield (step,)
+            yield from ((step, *further) for further in sections(inside))
+
+
+@pytest.mark.parametrize(
+    "place", [*sections(Constitution)], ids=lambda place: ".".join(name for name, _ in place)
+)
+def test_an_unknown_key_is_told_in_every_section(
+    tmp_path: Path, place: tuple[tuple[str, bool], ...]
+) -> None:
+    content: Any = {"unheard": "of"}
+    for name, many in reversed(place):
+        content = {name: [content] if many else content}
+    told = refusal(write(tmp_path, json.dumps(content)))
+    assert told.startswith("FILE, line 1: ")
+    assert "unknown key 'unheard'; known: " in told
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from judges.compare import compare_call
-from judges.injections import injected, injections, sway
+from judges.injections import Injection, injected, injections, sway
 from judges.judge import comparing, following
 from judges.records import Answer, Judgement
 from judges.score import score_call
 from judges.share import Share
 from judges.template import defused
 from pipelines.certification import case_pair
-from pipelines.injection import swayed
+from pipelines.injection import Target, swayed
 from tests.judged import PRINCIPLE, Bench, asked, balanced, comparison
 from tests.scripted.running import running
 
@@ -23,11 +23,13 @@ SECTION = re.compile(r"<(request|answer(?:_[ab])?)>\n(.*?)\n</\1>", re.DOTALL)
 
 def test_there_are_many_and_no_two_are_the_same() -> None:
     assert len(set(injections())) == len(injections()) >= 20
-    assert all(injections())
+    assert all(one.text for one in injections())
+    kinds = {one.kind for one in injections()}
+    assert kinds == {"orders", "tags", "verdicts", "rules", "roles"}
 
 
-@pytest.mark.parametrize("injection", injections())
-def test_none_of_them_sways_the_fill(injection: str) -> None:
+@pytest.mark.parametrize("injection", injections(), ids=lambda one: one.kind)
+def test_none_of_them_sways_the_fill(injection: Injection) -> None:
     hostile = injected("Because.", injection)
     texts = [
         compare_call(comparing("w"), comparison("fine", hostile), PRINCIPLE, order)
@@ -60,14 +62,14 @@ def test_sway_is_the_share_of_changed_verdicts() -> None:
         sway([win, win], [win])
 
 
-def measured(folder: Path, habit: str, kind: str = "compare") -> Share:
-    pairs = [case_pair(case) for case in balanced(2)]
+def measured(folder: Path, habit: str, kind: str = "compare") -> dict[str, Share]:
+    targets = [Target(PRINCIPLE, case_pair(case)) for case in balanced(2)]
     with running(folder, "--judge", habit) as server:
         bench = Bench.at(folder, server.url, kind)
 
-        async def run() -> Share:
+        async def run() -> dict[str, Share]:
             async with bench.open() as workbench:
-                return await swayed(workbench, bench.seat, PRINCIPLE, pairs)
+                return await swayed(workbench, bench.seat, targets)
 
         return asyncio.run(run())
 
@@ -78,6 +80,7 @@ def test_a_judge_that_obeys_is_told_from_one_that_does_not(tmp_path: Path, kind:
         (tmp_path / name).mkdir()
     firm = measured(tmp_path / "firm", "keyword:good", kind)
     obedient = measured(tmp_path / "obedient", "obey:good", kind)
-    assert (firm.hits, firm.n) == (0, 2 * len(injections()))
-    assert obedient.n == firm.n
-    assert obedient.hits > 0
+    assert sum(one.n for one in firm.values()) == 2 * len(injections())
+    assert {one.hits for one in firm.values()} == {0}
+    assert {kind: one.n for kind, one in obedient.items()} == {k: o.n for k, o in firm.items()}
+    assert obedient["orders"].hits > 0

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from judges.constitution import Case
+from judges.injections import injections
 from judges.judge import comparing, following
 from pipelines.store import judgements
 from pipelines.store.connection import connect
@@ -67,6 +68,24 @@ def test_a_principle_without_cases_is_a_row(
     assert said.out.count("m (") == 1
 
 
+def test_the_open_and_the_sealed_half_are_shown(
+    cli: Cli, judge: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    every = balanced(24)
+    sealed = [one.model_copy(update={"sealed": True}) for one in turned(every[16:])]
+    name = written("halves", fitted=[*every[:16], *sealed])
+    lines = [line.rstrip() for line in cli(*asking(judge, name)).out.splitlines()]
+    at = lines.index("fitted     24     67% [47%, 82%]    0%     0%      not passed")
+    assert lines[at + 2 : at + 4] == [
+        "  open     16     100% [81%, 100%]  0%     0%",
+        "  sealed   8      0% [0%, 32%]      0%     0%",
+    ]
+    told = cli(*asking(judge, name), "--json").json["principles"]["fitted"]
+    assert (told["n"], told["open"]["accuracy"], told["sealed"]["accuracy"]) == (24, 1.0, 0.0)
+    assert (told["open"]["n"], told["sealed"]["n"]) == (16, 8)
+
+
 def test_part_of_the_pairs_makes_no_certificate(cli: Cli, judge: Scripted) -> None:
     name = written("whole", first=balanced(12), second=balanced(4))
     said = cli(*asking(judge, name), "--limit", "4")
@@ -109,3 +128,26 @@ def test_a_judge_that_cannot_be_is_told_in_plain_words(cli: Cli) -> None:
     told = cli.refused(*words, "--url", "localhost", "--model", "m")
     assert "The judge's url has to begin with http:// or https://" in told
     assert cli(*words, "--kind", "scores").code == 2
+
+
+@pytest.mark.parametrize(("habit", "sways"), [("keyword:good", False), ("obey:good", True)])
+def test_injections_sway_a_judge_that_obeys_and_no_other(
+    cli: Cli, tmp_path: Path, habit: str, sways: bool
+) -> None:
+    name = written("hostile", first=balanced(4), untested=[])
+    with running(tmp_path, "--judge", habit) as server:
+        asked = ["judge", "injections", name, "--limit", "2", "--url", server.url, "--model", "m"]
+        said = cli(*asked)
+        told = cli(*asked, "--json").json["kinds"]
+    assert said.code == 0, said.err
+    orders = told["orders"]
+    assert orders["n"] == 2 * sum(one.kind == "orders" for one in injections())
+    assert (orders["hits"] > 0) == sways
+    assert 0 <= orders["low"] <= orders["value"] <= orders["high"] <= 1
+    (line,) = [line.split() for line in said.out.splitlines() if line.startswith("orders")]
+    assert line[1:4] == [str(orders["n"]), str(orders["hits"]), f"{orders['value']:.1%}"]
+
+
+def test_injections_need_a_case(cli: Cli) -> None:
+    words = ["judge", "injections", written("bare", only=[]), "--url", "http://x", "--model", "m"]
+    assert "None of these principles has a case" in cli.refused(*words)

@@ -78,6 +78,25 @@ def test_a_model_that_thinks_gets_room_for_it_and_no_constraint(tmp_path: Path) 
     assert asked.sampling.max_tokens > 1000
 
 
+@pytest.mark.parametrize(
+    ("words", "flags", "rung", "asked"),
+    [
+        (20, (), "text", 1),
+        (200, (), "text", 2),
+        # So long that a verdict would be cut as well; or there is no room to think in.
+        (3000, (), "logprobs", 3),
+        (200, ("--most-tokens", "1024"), "logprobs", 3),
+    ],
+)
+def test_thinking_that_the_prompt_opens_is_known_by_its_end(
+    tmp_path: Path, words: int, flags: tuple[str, ...], rung: Rung, asked: int
+) -> None:
+    with running(tmp_path, "--judge", "first", "--thinks", str(words), *flags) as server:
+        footing = tried(server.url, comparing("w"))
+        assert len(server.events("arrived")) == asked
+    assert (footing.rung, footing.thinks) == (rung, rung == "text")
+
+
 @pytest.mark.parametrize("judge", [comparing("w"), following("w")], ids=["letters", "yes or no"])
 def test_a_rung_is_good_for_verdicts(tmp_path: Path, judge: Judge) -> None:
     """What was found is what judging then works with, rung by rung."""

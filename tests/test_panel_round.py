@@ -5,6 +5,7 @@ third looks for another word.
 """
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from pipelines.recipe import Recipe
 from pipelines.recipe_file import load
-from teachers.errors import RoundStopped, Uncertified
+from teachers.errors import ConfigError, RoundStopped, Uncertified
 from tests.places import Heard, Place
 from tests.scripted.running import Scripted, running
 from tests.steered import WORD, constitution, principle, requests
@@ -53,6 +54,7 @@ def first(tmp_path_factory: pytest.TempPathFactory, others: list[Scripted]) -> P
     """One whole round with panel and revisions, which later tests come back to."""
     root = tmp_path_factory.mktemp("panel")
     tiny_model(root / "model")
+    tiny_model(root / "judge", seed=1)
     requests(root, 4 * (OPEN + HELD_OUT), mark=" [more]")
     requests(root, 4 * REFUSED, "refused", mark=" [refuse]")
     has_both = f"{WORD} {WARM}"
@@ -63,7 +65,7 @@ def first(tmp_path_factory: pytest.TempPathFactory, others: list[Scripted]) -> P
         "name": "panel",
         "student": {"weights": str(root / "model")},
         "constitution": "tested.yaml",
-        "judge": {"weights": str(root / "model")},
+        "judge": {"weights": str(root / "judge")},
         "panel": [at(server) for server in others],
         "supply": {"files": [open_, refused]},
         "teacher": {"sampling": {"n": N, "max_tokens": 64}, "concurrency": 8},
@@ -172,7 +174,8 @@ def test_a_judge_that_is_the_student_is_named(
 ) -> None:
     heard = Heard()
     seats = [at(others[0])] if panel else []
-    recipe = place.recipe(panel=seats, pairs={"minimum": 1000})
+    own = {"weights": str(place.root / "model")}
+    recipe = place.recipe(judge=own, panel=seats, pairs={"minimum": 1000, "revisions": 0})
     with pytest.raises(RoundStopped):
         place.run(recipe, heard)
     kin = [line for line in heard.said if "judges its own" in line]
@@ -258,3 +261,30 @@ def test_without_revisions_nothing_is_revised(place: Place) -> None:
     stages = "select name from stages where round_id = ? order by started_at"
     assert place.ask(stages, round_id) == [(n,) for n in ("supply", "sample", "compare", "pair")]
     assert place.ask("select distinct a.purpose" + SIDES, round_id) in ([], [("teach",)])
+
+
+def test_who_revises_may_not_judge_by_any_name(place: Place) -> None:
+    own = str(place.root / "model")
+    for changes in (
+        {"judge": {"weights": own}},
+        {"teacher": {"weights": str(place.root / "judge")}},
+    ):
+        with pytest.raises(ConfigError, match="judges that are not the reviser"):
+            load(place.recipe(**changes))
+    load(place.recipe(judge={"weights": own}, pairs={"revisions": 0}))
+    # The same weights in another folder are found out before anything is revised.
+    shutil.copytree(own, place.root / "copy")
+    revised = place.one("select count(*) from revisions")
+    copied = place.recipe(judge={"weights": str(place.root / "copy")}, student={"instruction": "!"})
+    with pytest.raises(RoundStopped, match="has the weights of who revises answers"):
+        place.run(copied)
+    assert place.one("select count(*) from revisions") == revised
+
+
+def test_another_revision_of_an_endpoint_is_the_same_reviser(
+    place: Place, others: list[Scripted]
+) -> None:
+    teacher = {**at(others[0]), "url": others[0].url + "/v1/", "revision": "2"}
+    with pytest.raises(ConfigError, match="judges that are not the reviser"):
+        load(place.recipe(teacher=teacher))
+    load(place.recipe(teacher={**teacher, "model": "another"}))

@@ -56,6 +56,8 @@ class Server(httpx.AsyncBaseTransport):
         """Whether it takes an adapter and serves the one before under its name."""
         self.noise = 0.0
         """By how much its arithmetic is not the trainer's, in nats a token."""
+        self.off = 0.0
+        """By how much it finds every token less likely than its adapter does."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         status, answer = self._answer(request.url.path, json.loads(await request.aread()))
@@ -92,7 +94,10 @@ class Server(httpx.AsyncBaseTransport):
         from pipelines.training.models import logprobs
 
         drawn = random.Random(1)
-        said = [one + drawn.gauss(0, self.noise) for one in logprobs(self.known[name], tokens)]
+        said = [
+            one - self.off + drawn.gauss(0, self.noise)
+            for one in logprobs(self.known[name], tokens)
+        ]
         rows = zip(tokens[1:], said, strict=True)
         return [None, *({str(token): {"logprob": value}} for token, value in rows)]
 
@@ -222,6 +227,19 @@ def test_a_step_that_cannot_be_seen_is_handed_over_once_more(place: Place) -> No
         place.step(SMALL)
         with pytest.raises(SyncMismatch, match="changed nothing"):
             await place.policy.hand_over(3)
+
+    place.use(steps)
+
+
+def test_the_same_policy_given_again_has_to_say_the_same(place: Place) -> None:
+    async def steps(place: Place) -> None:
+        await place.policy.hand_over(0)
+        place.step()
+        await place.policy.hand_over(1)
+        # Near enough to be the policy, were it not for what was said before.
+        place.server.off = 0.07
+        with pytest.raises(SyncMismatch, match="says something else"):
+            await place.policy.hand_over(1)
 
     place.use(steps)
 

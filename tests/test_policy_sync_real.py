@@ -14,15 +14,16 @@ import pytest
 
 from judges.rewards import OWN, RewardTerm
 from pipelines.recipe import Rollouts
+from pipelines.recipe_file import load
 from pipelines.training.job import PolicyJob
 from teachers.client import Client, Endpoint
 from teachers.engine import Engine, EngineSettings
 from teachers.errors import SyncMismatch
 from teachers.weights import Weights
+from tests.scripted.running import ROOT
 from tests.steps import one_step
 
-# As in recipes/grpo.yaml.
-LEARNING_RATE = 2e-4
+LEARNING_RATE = load(ROOT / "recipes" / "grpo.yaml").train.learning_rate
 RANK = 16
 
 pytestmark = [pytest.mark.engine, pytest.mark.fault]

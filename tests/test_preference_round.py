@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from judges.aggregate import MOST_SURE
 from judges.records import Comparison
 from pipelines.labelling import record
 from pipelines.ranking import next_to_rank, record_ranking
@@ -301,6 +302,22 @@ def test_an_uncertified_judge_stops_the_round_and_nothing_is_lost(place: Place) 
     assert place.one(TAUGHT) == taught
 
 
+def test_a_judge_that_always_says_a_makes_no_pair(place: Place, told: Cli) -> None:
+    """Not even one that had passed before: each of its verdicts is a flip, and labels nothing."""
+    place.empty()
+    told("constitution", "test", "tested.yaml", "--recipe", str(place.recipe()))
+    round_id = stopped_at_pairs(place, "--judge", "first", supply={"generators": []})
+    compared = json.loads(place.one("select report from stages where name = 'compare'"))
+    for states in compared["verdicts"].values():
+        assert states.pop("flip") > TRAIN
+        assert set(states) <= {"tie"}, "of identical answers, about which nobody is asked"
+    assert place.one("select count(*) from pairs") == 0
+    assert place.ask("select reason, count(*) from pair_rejections group by 1") == [
+        ("tie", compared["comparisons"])
+    ]
+    assert place.ask("select state from rounds where id = ?", round_id) == [("stopped",)]
+
+
 def test_a_judge_for_the_gate_alone_is_refused_before_training_too(place: Place) -> None:
     with running(place.root, "--judge", "first") as server:
         judge = {"weights": None, "url": server.url, "model": "first"}
@@ -375,11 +392,11 @@ def test_construction_needs_no_judge(place: Place) -> None:
 # --- People, and an older model -----------------------------------------------------------------
 
 
-def label(place: Place, comparison_id: str, choice: Any) -> None:
+def label(place: Place, comparison_id: str, choice: Any, who: str = "ann") -> None:
     with closing(connect(place.home.store)) as db:
         known = {one.comparison.id: one.comparison for one in judgements.comparisons(db, "round")}
         comparison: Comparison = known[comparison_id]
-        record(db, comparison, "ann", None, choice, 1.0)
+        record(db, comparison, who, None, choice, 1.0)
 
 
 @pytest.mark.parametrize("source", ["judge", "verifier"])
@@ -394,8 +411,19 @@ def test_people_outrank_everybody(place: Place, source: str) -> None:
     round_id = stopped_at_pairs(place)
     found = "select source, p, chosen_sample, rejected_sample from pairs where comparison_id = ?"
     assert place.ask(found + " and round_id = ?", name, round_id) == [
-        ("human", 1.0, rejected, chosen)
+        ("human", MOST_SURE, rejected, chosen)
     ]
+    # Three against one, and one who sees no difference: p is the share of votes.
+    word = "second" if first_was_chosen else "first"
+    others = {"bob": "first" if word == "second" else "second", "cy": word, "di": word, "ed": "tie"}
+    for who, choice in others.items():
+        label(place, name, choice, who)
+    split = stopped_at_pairs(place)
+    assert place.ask(found + " and round_id = ?", name, split) == [
+        ("human", 3.5 / 5, rejected, chosen)
+    ]
+    for who in others:
+        label(place, name, "skip", who)
     # They change their mind: that is another round, and this one is as it was.
     label(place, name, "tie")
     again = stopped_at_pairs(place)
@@ -564,12 +592,15 @@ def test_a_preview_of_other_weights_is_exact_and_free(place: Place, told: Cli) -
     began = time.monotonic()
     found = told("constitution", "preview", str(edited), "--json").json
     assert time.monotonic() - began < 2
-    # Of sums, a verifier decides.
+    # Of sums, a verifier decides: a judge has a say where that tells two answers apart.
     open_ = " and prompt_id in (select id from prompts where verifier = 'none')"
     assert place.log.read_text() == before
     assert found["exact"]
-    assert found["comparisons"] == place.one(rounds + open_) < place.one(rounds)
-    assert found["by_principle"] == {}
+    assert place.one(rounds + open_) < found["comparisons"] < place.one(rounds)
+    assert {name: one["edits"] for name, one in found["by_principle"].items()} == {
+        "careful": ["rescoped"],
+        "calm": ["reweighted"],
+    }
     effects = found["effects"]
     assert (effects["flips"], effects["appears"]) == (0, 0)
     assert {one["after"]["state"] for one in found["changed"]} == {"undecided"}
@@ -595,18 +626,23 @@ def test_a_preview_of_other_words_says_what_it_costs_and_judges_a_sample(
     assert said.code == 0
     found = said.json
     assert not found["exact"]
-    assert found["comparisons"] == 10
-    assert 10 <= place.one(JUDGED) - before <= 20
-    assert sum(found["by_principle"]["calm"].values()) == 10
-    hits, n, low, high = found["affected"]
-    assert (hits, n, low) == (0, 10, 0.0)
-    assert 0.2 < high < 0.4
+    # Whole prompts are judged, of at most three comparisons each.
+    n = found["comparisons"]
+    assert 8 <= n <= 10
+    assert n <= place.one(JUDGED) - before <= 2 * n
+    calm = found["by_principle"]["calm"]
+    assert (calm["edits"], calm["pairs"]["same"], calm["verdicts"]["same"]) == (["reworded"], n, n)
+    hits, prompts, low, high = found["affected"]
+    assert found["affected"] == calm["affected"]
+    assert (hits, low) == (0, 0.0)
+    assert prompts >= n / 3
+    assert 0.2 < high < 0.7
     # The same sample again costs nothing, and is a sample all the same.
     spent = place.one(JUDGED)
     again = told("constitution", "preview", edited, "--sample", "10")
-    assert "10 stored comparisons, judged on a sample" in again.out
-    assert "share of pairs that change: 0.0% [0.0%, " in again.out
-    assert "calm, reworded: same 10" in again.out
+    assert f"{n} stored comparisons, judged on a sample" in again.out
+    assert "share of prompts whose pairs change: 0.0% [0.0%, " in again.out
+    assert f"calm, reworded: same {n}" in again.out
     assert place.one(JUDGED) == spent
 
 

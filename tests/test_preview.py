@@ -10,8 +10,10 @@ import pytest
 from judges.constitution import Constitution, Principle, Scope
 from judges.records import Comparison
 from pipelines import labelling
+from pipelines.decided import Terms
 from pipelines.judging import Question, judged
-from pipelines.preview import Preview, plan, preview
+from pipelines.preview import Preview, fetch, plan, preview
+from pipelines.recipe import Pairs
 from pipelines.store import calls, judgements, rounds
 from pipelines.store.connection import transaction
 from pipelines.store.judgements import Compared
@@ -81,12 +83,17 @@ class Stored(NamedTuple):
 
         asyncio.run(say())
 
-    def preview(self, old: Constitution, new: Constitution, most: int = 50) -> Preview:
+    def preview(
+        self, old: Constitution, new: Constitution, most: int = 50, **rules: Any
+    ) -> Preview:
+        seat = self.bench.seat
+        terms = Terms([seat.judge], Pairs(**rules))
+
         async def look() -> Preview:
             async with self.bench.open() as bench:
-                seat = self.bench.seat
-                planned = plan(bench, seat.judge, old, new, most)
-                return await preview(bench, seat, old, new, planned, 0.1)
+                planned = plan(bench, terms, old, new, most)
+                await fetch(bench, [seat], terms, planned)
+                return preview(bench, terms, old, new, planned)
 
         return asyncio.run(look())
 
@@ -115,7 +122,7 @@ def test_each_effect_is_counted(tmp_path: Path, server: Scripted) -> None:
     same = stored.preview(alone, version(edited(GOOD, weight=2.0), WIDE))
     assert same.effects == {"same": 4, "flips": 0, "appears": 0, "vanishes": 0}
     assert same.changed == []
-    assert same.by_principle == {}
+    assert same.by_principle["good"].pairs == same.effects
 
 
 def test_a_reworded_principle_speaks_anew(tmp_path: Path, server: Scripted) -> None:
@@ -123,7 +130,9 @@ def test_a_reworded_principle_speaks_anew(tmp_path: Path, server: Scripted) -> N
     stored.judge(GOOD)
     found = stored.preview(version(GOOD), version(edited(GOOD, text="It is better.")))
     assert (found.exact, found.comparisons) == (True, 3)
-    assert found.by_principle == {"good": {"same": 3, "flips": 0, "appears": 0, "vanishes": 0}}
+    good = found.by_principle["good"]
+    same = {"same": 3, "flips": 0, "appears": 0, "vanishes": 0}
+    assert (good.edits, good.pairs, good.verdicts) == (("reworded",), same, same)
 
 
 def test_what_this_judge_was_not_asked_in_full_is_no_part_of_it(
@@ -174,3 +183,43 @@ def test_scopes_look_at_the_prompt_and_not_at_what_the_student_is_told(
     stored.judge(GOOD)
     brief = edited(GOOD, scope=Scope(matching="briefly"))
     assert stored.preview(version(GOOD), version(brief)).effects["vanishes"] == 2
+
+
+def test_what_pair_building_leaves_out_is_no_pair(tmp_path: Path, server: Scripted) -> None:
+    stored = Stored.at(tmp_path, server, *prompts(4))
+    stored.judge(GOOD)
+    muted = version(edited(GOOD, weight=0.0))
+    assert stored.preview(version(GOOD), muted).effects["vanishes"] == 4
+    assert stored.preview(version(GOOD), muted, max_margin=0.3).effects["same"] == 4
+
+
+def test_each_pair_names_the_edited_principles_that_decide_it(
+    tmp_path: Path, server: Scripted
+) -> None:
+    stored = Stored.at(tmp_path, server, *prompts(4))
+    stored.judge(GOOD, WIDE)
+    found = stored.preview(version(GOOD, WIDE), version(edited(GOOD, weight=0.0), WIDE))
+    for one in found.changed:
+        (shift,) = one.by
+        assert (shift.principle, shift.after, one.reason) == ("good", 0.0, "undecided")
+        assert shift.before > 0
+    assert found.by_principle.keys() == {"good"}
+    good = found.by_principle["good"]
+    assert (good.edits, good.pairs["vanishes"], good.affected) == (
+        ("reweighted",),
+        4,
+        found.affected,
+    )
+
+
+def test_a_sample_is_of_whole_prompts_and_each_principle_has_an_interval(
+    tmp_path: Path, server: Scripted
+) -> None:
+    stored = Stored.at(tmp_path, server, *prompts(9))
+    stored.judge(GOOD)
+    found = stored.preview(version(GOOD), version(edited(GOOD, text="It is better.")), most=5)
+    assert (found.exact, found.comparisons) == (False, 5)
+    affected = found.by_principle["good"].affected
+    assert affected is not None
+    assert affected[:2] == (0, 5)
+    assert 0.3 < affected.high < 0.6

@@ -54,7 +54,7 @@ def _judge(
     """Each sample, or why it is out. The cheapest reasons come first."""
     seen = Seen()
     per_prompt: Counter[str] = Counter()
-    held_out = held_out_of(context)
+    held_out = held_out_of(context.db, context.round_id)
     for item in answered:
         sample, prompt = item
         state = states.get(sample.id, "error")

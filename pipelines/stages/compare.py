@@ -131,7 +131,8 @@ def questions(context: Context, compared: Sequence[SideBySide]) -> list[Question
 def verdicts(context: Context, judges: Sequence[Judge], compared: Sequence[SideBySide]) -> Spoken:
     """What is stored of each comparison."""
     asked = questions(context, compared)
-    return by_comparison(asked, settled_by(context, judges, asked))
+    said = settled_by(context, judges, asked, context.recipe.quorum)
+    return by_comparison(asked, said)
 
 
 def _pairs(

@@ -21,7 +21,7 @@ async def run(context: Context) -> dict[str, Any]:
     """
     recipe = context.recipe
     known = _known(context)
-    held_out = held_out_of(context)
+    held_out = held_out_of(context.db, context.round_id)
     prompts = [
         prompt
         for prompt, split in calls.prompts_of(context.db, context.round_id)

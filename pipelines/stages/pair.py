@@ -4,64 +4,24 @@ People outrank verifiers, verifiers outrank judges, and a judge may only veto wh
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from judges.aggregate import Decision, Preference, prefer
-from judges.guidance import guiding
 from judges.judge import Judge
-from judges.records import Judgement, VerificationState
-from judges.revision import evasive
 from pipelines.check import Answered, check
 from pipelines.context import Context
 from pipelines.freeze import freeze, held_out_of
 from pipelines.labelling import human_verdicts_either_way
-from pipelines.revising import PURPOSE as REVISED
-from pipelines.stages import compare, sample
+from pipelines.pairing import Evidence, Pair, best, labelled, preference_of
+from pipelines.stages import compare
 from pipelines.stages.build import show
-from pipelines.stages.compare import Candidate, SideBySide
+from pipelines.stages.compare import SideBySide
 from pipelines.store import judgements, pairs
 from pipelines.store.connection import transaction
-from pipelines.store.pairs import Authority, PairRejection, PairRow
+from pipelines.store.pairs import PairRejection, PairRow
 from teachers.errors import RoundStopped
-from teachers.records import Sample
 
 NAME = "pair"
-_AUTHORITY: tuple[Authority, ...] = ("human", "verifier", "construction", "judge")
-
-
-class Pair(NamedTuple):
-    """A comparison with its better side."""
-
-    compared: SideBySide
-    first_is_better: bool
-    source: Authority
-    p: float
-    """Probability that the better side is the better one."""
-    decisions: tuple[Decision, ...] = ()
-    vetoed_by: str | None = None
-
-    @property
-    def sides(self) -> tuple[Candidate, Candidate]:
-        """The better one first."""
-        both = (self.compared.first, self.compared.second)
-        return both if self.first_is_better else both[::-1]
-
-    @property
-    def chosen(self) -> Sample:
-        return self.sides[0].sample
-
-    @property
-    def rejected(self) -> Sample:
-        return self.sides[1].sample
-
-
-class Evidence(NamedTuple):
-    """Everything that is known of a round's comparisons, by comparison id and by sample id."""
-
-    people: Mapping[str, Judgement]
-    verified: Mapping[str, VerificationState]
-    judged: Mapping[str, Mapping[str, Judgement]]
 
 
 async def run(context: Context) -> dict[str, Any]:
@@ -73,8 +33,9 @@ async def run(context: Context) -> dict[str, Any]:
     judges = _judges(context)
     compared = compare.side_by_side(context, judges)
     evidence = await _evidence(context, judges, compared)
-    outcomes = [_labelled(context, one, evidence) for one in compared]
-    kept = list(_best(context, [one for one in outcomes if isinstance(one, Pair)]))
+    outcomes = [_outcome(context, one, evidence) for one in compared]
+    found = [one for one in outcomes if isinstance(one, Pair)]
+    kept = list(best(context.recipe.pairs, held_out_of(context.db, context.round_id), found))
     out = [one for one in [*outcomes, *kept] if isinstance(one, PairRejection)]
     kept_pairs = [one for one in kept if isinstance(one, Pair)]
     with transaction(context.db) as db:
@@ -121,107 +82,11 @@ async def _evidence(
     )
 
 
-def _labelled(context: Context, one: SideBySide, evidence: Evidence) -> Pair | PairRejection:
-    """Who is better by the highest authority that has spoken."""
-    comparison = one.compared.comparison
-    if comparison.identical:
-        return PairRejection(comparison.id, "identical")
-    preference = prefer(
-        context.principles_for(one.prompt),
-        evidence.judged.get(comparison.id, {}),
-        context.recipe.pairs.min_margin,
-    )
-    person = evidence.people.get(comparison.id)
-    if person is not None:
-        if not person.labels:
-            return PairRejection(comparison.id, "tie", "people see no better one")
-        return Pair(one, person.state == "win", "human", 1.0)
-    if one.prompt.verifier != "none":
-        return _by_verifier(one, evidence, preference)
-    if context.recipe.pairs.source == "construction":
-        return _constructed(context, one)
-    return _by_judge(context, one, preference)
-
-
-def _constructed(context: Context, one: SideBySide) -> Pair:
-    """The better one is that which was asked for under the principle."""
-    principle = guiding(context.principles_for(one.prompt), one.prompt.id)
-    decisions = (Decision(principle=principle.id, p=1.0, pull=0.0),) if principle else ()
-    return Pair(one, one.first.purpose == sample.UNDER, "construction", 1.0, decisions)
-
-
-def _by_verifier(
-    one: SideBySide, evidence: Evidence, preference: Preference
-) -> Pair | PairRejection:
-    name = one.compared.comparison.id
-    first, second = (
-        evidence.verified.get(side.sample.id, "error") for side in (one.first, one.second)
-    )
-    if {first, second} != {"verified", "refuted"}:
-        return PairRejection(name, "not-told-apart", f"verifier: {first} and {second}")
-    better = first == "verified"
-    if preference.state == ("second" if better else "first"):
-        return PairRejection(name, "vetoed-by-judge", "the judge prefers the wrong answer")
-    return Pair(one, better, "verifier", 1.0)
-
-
-def _by_judge(context: Context, one: SideBySide, preference: Preference) -> Pair | PairRejection:
-    name = one.compared.comparison.id
-    if preference.state not in ("first", "second") or preference.p is None:
-        return PairRejection(name, preference.state, f"margin {preference.margin:.2f}")
-    if preference.margin > context.recipe.pairs.max_margin:
-        return PairRejection(name, "too-clear", f"margin {preference.margin:.2f}")
-    better = preference.state == "first"
-    sign = 1.0 if better else -1.0
-    decisions = tuple(
-        made.model_copy(update={"pull": sign * made.pull, "p": made.p if better else 1 - made.p})
-        for made in preference.decisions
-    )
-    p = max(preference.p, 1 - preference.p)
-    return Pair(one, better, "judge", p, decisions, preference.vetoed_by)
-
-
-def _best(context: Context, labelled: list[Pair]) -> Iterator[Pair | PairRejection]:
-    """The best pairs of each prompt that nothing speaks against, in the prompts' order.
-
-    The highest authority's come first, then the clearest.
-    """
-    held_out = held_out_of(context)
-    taken: Counter[str] = Counter()
-    order = {pair.compared.prompt.id: at for at, pair in reversed(list(enumerate(labelled)))}
-
-    def rank(pair: Pair) -> tuple[int, int, float]:
-        return order[pair.compared.prompt.id], _AUTHORITY.index(pair.source), -pair.p
-
-    for pair in sorted(labelled, key=rank):
-        name, prompt = pair.compared.compared.comparison.id, pair.compared.prompt
-        if fault := _fault(context, pair):
-            yield PairRejection(name, *fault)
-        elif hit := held_out.find(prompt.question, pair.chosen.text):
-            yield PairRejection(name, "contaminated", f"{hit.rule} of held-out {hit.item_id}")
-        elif taken[prompt.id] == context.recipe.pairs.per_prompt:
-            yield PairRejection(name, "surplus", "its prompt has enough pairs (per_prompt)")
-        else:
-            taken[prompt.id] += 1
-            yield pair
-
-
-def _fault(context: Context, pair: Pair) -> tuple[str, str] | None:
-    """Why a pair may not be learned from."""
-    recipe = context.recipe.pairs
-    if pair.chosen.finish_reason == "length" and not recipe.allow_cut:
-        return "truncated", "the better answer was cut at max_tokens"
-    if not pair.chosen.text.strip():
-        return "empty", "the better answer says nothing"
-    better, worse = pair.sides
-    if better.purpose == REVISED and evasive(better.sample.text):
-        return "evasive", "the better answer is a revision that only declines"
-    if recipe.anchor is not None and worse.purpose != sample.ANCHOR:
-        return "anchor-preferred", "the older model's answer is the better one"
-    lengths = sorted(len(side.text) for side in (pair.chosen, pair.rejected))
-    if recipe.length_ratio is not None and lengths[1] > recipe.length_ratio * lengths[0]:
-        return "length-ratio", f"{lengths[1]} against {lengths[0]} characters"
-    return None
+def _outcome(context: Context, one: SideBySide, evidence: Evidence) -> Pair | PairRejection:
+    """Who is better, where somebody says so."""
+    rules, principles = context.recipe.pairs, context.principles_for(one.prompt)
+    preference = preference_of(rules, principles, one, evidence)
+    return labelled(rules, principles, one, evidence, preference)
 
 
 def _row(context: Context, pair: Pair) -> dict[str, Any]:

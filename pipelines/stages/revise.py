@@ -10,6 +10,7 @@ from judges.constitution import Constitution
 from judges.records import Answer
 from judges.revision import evasive
 from pipelines.context import Context
+from pipelines.kinship import refuse_the_reviser
 from pipelines.revising import Draft, recalled, revised
 from pipelines.stages import sample
 from pipelines.store import calls
@@ -22,9 +23,11 @@ async def run(context: Context) -> dict[str, Any]:
     """Revise the drafts; the report counts what came of them.
 
     Raises:
+        RoundStopped: the teacher would judge its own revisions.
         EndpointError: the teacher cannot be asked.
     """
     recipe = context.recipe
+    refuse_the_reviser(context, recipe.judges, recipe.reviser)
     found = await revised(
         context,
         recipe.reviser,

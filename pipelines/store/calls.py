@@ -176,6 +176,29 @@ def samples_of(db: Database, call_ids: Sequence[str]) -> dict[str, list[Sample]]
     return found
 
 
+class Given(NamedTuple):
+    """A stored answer, and what it was asked for."""
+
+    sample: Sample
+    purpose: str
+    """As the call was made for first."""
+    weights: str
+
+
+def given(db: Database, sample_ids: Sequence[str]) -> dict[str, Given]:
+    """Stored answers by their ids."""
+    asked: dict[str, tuple[str, str]] = {}
+    for some in chunks(sorted(set(sample_ids))):
+        rows = db.execute(
+            "select id, purpose, weights from calls where state = 'done' and id in"
+            f" (select call_id from samples where id in ({marks(some)}))",
+            some,
+        )
+        asked.update((call_id, (purpose, weights)) for call_id, purpose, weights in rows)
+    found = samples_of(db, list(asked))
+    return {one.id: Given(one, *asked[name]) for name, some in found.items() for one in some}
+
+
 def prompts(db: Database, prompt_ids: Sequence[str]) -> dict[str, Prompt]:
     """Stored prompts by their ids."""
     found: dict[str, Prompt] = {}

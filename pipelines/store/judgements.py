@@ -95,9 +95,10 @@ def as_compared(row: Sequence[Any]) -> Compared:
 
 
 def comparisons(db: Database, origin: Origin) -> list[Compared]:
-    """The stored comparisons of one origin, oldest first."""
+    """The stored comparisons of one origin, oldest first; those of one moment as they came."""
     rows = db.execute(
-        f"select {COMPARED} from comparisons where source = ? order by created_at, id", (origin,)
+        f"select {COMPARED} from comparisons where source = ? order by created_at, rowid",
+        (origin,),
     )
     return list(map(as_compared, rows))
 

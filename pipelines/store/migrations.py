@@ -364,6 +364,41 @@ def m012_jails(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m013_settled_judgements(db: Database) -> None:
+    _run(
+        db,
+        # Both orders taken together by the rule of `judges/compare.py`; a lost order is an error.
+        # Graded answers have no order: `scores` has them one by one.
+        """
+        create view settled_judgements as
+        with both as (
+            select comparison_id, judge_id, principle_id, count(*) as orders,
+                max(state = 'error') as error, max(state = 'refused') as refused,
+                max(state = 'unparsed') as unparsed, max(coalesce(outside, 0.0)) as outside,
+                max(case "order" when 'forward' then value end) as one,
+                1.0 - max(case "order" when 'backward' then value end) as other
+            from judgements group by comparison_id, judge_id, principle_id
+        ), settled as (
+            select comparison_id, judge_id, principle_id, (one + other) / 2 as mean,
+                case
+                    when error or orders < 2 then 'error'
+                    when refused then 'refused'
+                    when unparsed then 'unparsed'
+                    when outside > 0.2 then 'abstain'
+                    when 0.5 in (one, other) then 'tie'
+                    when (one > 0.5) != (other > 0.5) then 'flip'
+                    when (one + other) / 2 > 0.5 then 'win'
+                    else 'loss'
+                end as state
+            from both
+        )
+        select comparison_id, judge_id, principle_id, state,
+            case when state in ('win', 'loss', 'tie', 'flip') then mean end as p
+        from settled""",
+    )
+
+
 def _run(db: Database, *statements: str) -> None:
     for statement in statements:
         db.execute(statement)

@@ -58,3 +58,16 @@ def put_pairs(
         "insert or replace into pair_rejections values (?, ?, ?, ?)",
         [(round_id, *rejection) for rejection in rejections],
     )
+
+
+def last_rounds(db: Database) -> dict[str, str]:
+    """The last round that made a pair of a comparison, or found that it is none, by comparison."""
+    looked_at = " union all ".join(
+        f"select round_id, comparison_id from {table}" for table in ("pairs", "pair_rejections")
+    )
+    return dict(
+        db.execute(
+            f"select comparison_id, round_id from ({looked_at}) join stages using (round_id)"
+            " where stages.name = 'compare' order by stages.ended_at"
+        )
+    )

@@ -12,7 +12,7 @@ from judges.judge import Judge
 from judges.reading import MOST_OUTSIDE
 from judges.records import Answer, Verification
 from teachers.client import Client, Endpoint
-from teachers.errors import BadAnswer, CallUnfit
+from teachers.errors import BadAnswer, CallUncertain, CallUnfit, EndpointBusy
 from teachers.records import Message, Prompt
 
 
@@ -47,10 +47,10 @@ class Grader:
     ) -> Verification | float | None:
         """The weighted mean of the grades by every principle that is about the prompt, 0 to 1.
 
-        None if one of them could not be read; not applicable if there is no such principle.
+        None if one of them was not given, or could not be read; not applicable if no principle is.
 
         Raises:
-            EndpointError: the judge cannot be asked now, or will not do any.
+            EndpointError: the judge cannot be asked at all.
         """
         found = in_scope(self._charge.principles, prompt.question, [prompt.task])
         weighty = [one for one in found if one.weight > 0]
@@ -69,8 +69,8 @@ class Grader:
         judge = self._charge.judge
         try:
             said = await self._client.chat(score.score_call(judge, answer, principle))
-        except (CallUnfit, BadAnswer):
-            return None
+        except (CallUnfit, BadAnswer, CallUncertain, EndpointBusy):
+            return None  # it costs this answer its place in the group, and no other
         reading = score.read(judge, said.samples[0])
         if reading.state != "read" or (reading.outside or 0.0) > MOST_OUTSIDE:
             return None

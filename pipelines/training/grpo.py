@@ -28,7 +28,7 @@ def train(job: PolicyJob, run: RunFolder, journal: Journal, checkpoint: Path | N
     Raises:
         TrainingError: the prompts cannot be used, or the loss is no number any more.
         SyncMismatch: the server does not answer from the policy.
-        GuardTripped: the reward may be hacked; the run goes on when it is started again.
+        GuardTripped: the reward may be hacked; the run goes on once that guard is changed.
     """
     # TRL calls rollout_func experimental; we are pinned to the version that is tested here.
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"

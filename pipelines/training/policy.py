@@ -145,8 +145,16 @@ class ServedPolicy:
     def _check_moved(self, wanted: list[float], after: list[float]) -> None:
         """However small a step is, only a server that is stuck says the very same after it."""
         stuck = after == self._newest.server
-        if stuck and mean_difference(wanted, self._newest.trainer) >= MIN_CHANGE:
+        moved = mean_difference(wanted, self._newest.trainer) >= MIN_CHANGE
+        if stuck and moved:
             raise SyncMismatch("The swap changed nothing: the server still serves the old policy.")
+        if moved or self._newest.server is None:
+            return
+        if (off := mean_difference(after, self._newest.server)) > MAX_DOUBT:
+            raise SyncMismatch(
+                f"Given the same policy again, the server says something else ({off:.3f} nats a "
+                "token): it has other weights."
+            )
 
     async def _said(self) -> list[float]:
         """What the server says of the probe."""

@@ -25,7 +25,7 @@ def prompts_once(backbone: Any, width: int) -> Iterator[None]:
     if not _can(backbone):
         yield
         return
-    whole = backbone.forward
+    whole, own = backbone.forward, vars(backbone).get("forward")
 
     def forward(input_ids: Tensor, attention_mask: Tensor, **how: Any) -> Any:
         columns = torch.cat([input_ids[:, :width], attention_mask[:, :width]], dim=1)
@@ -47,6 +47,8 @@ def prompts_once(backbone: Any, width: int) -> Iterator[None]:
         yield
     finally:
         del backbone.forward
+        if own is not None:
+            backbone.forward = own
 
 
 def _can(backbone: Any) -> bool:

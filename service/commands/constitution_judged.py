@@ -3,12 +3,23 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service import output
-from service.home import bench, resolve, stored
+from service.commands.judge_options import (
+    KeyVariable,
+    Kind,
+    Model,
+    Rationale,
+    RecipeOption,
+    Url,
+    Weights,
+    judge_section,
+    loaded_recipe,
+)
+from service.home import bench, onlooker, resolve, stored
 from service.output import Json
 
 if TYPE_CHECKING:
@@ -17,22 +28,11 @@ if TYPE_CHECKING:
     from judges.judge import Judge
     from pipelines.preview import Changed, Plan, Preview
     from pipelines.recipe import JudgeSection, Recipe
+    from pipelines.seat import Seat
     from pipelines.store.rounds import Judged
+    from pipelines.workbench import Workbench
 
 _REF = "A file's path, a name, or a version's id or its beginning."
-_RECIPE = "Take the judge, its criteria and the engine from this recipe."
-RecipeOption = Annotated[Path | None, typer.Option("--recipe", help=_RECIPE)]
-Weights = Annotated[str | None, typer.Option(help="The judge's weights, as in a recipe.")]
-Url = Annotated[str | None, typer.Option(help="An OpenAI-compatible endpoint to ask instead.")]
-Model = Annotated[str | None, typer.Option(help="The model's name at that endpoint.")]
-KeyVariable = Annotated[
-    str | None, typer.Option(help="Name of the environment variable with the endpoint's key.")
-]
-Kinds = Literal["compare", "score", "follows"]
-Kind = Annotated[
-    Kinds, typer.Option(help="How it judges: compare, score or follows; see docs/recipe.md.")
-]
-Rationale = Annotated[bool, typer.Option("--rationale", help="Ask for reasons first (compare).")]
 
 
 def certify(
@@ -61,8 +61,8 @@ def certify(
     constitution = resolve(ref)
     names = principle or [one.id for one in constitution.principles]
     principles = [constitution.principle(name) for name in names]
-    loaded = _loaded(recipe)
-    section = _judge(loaded, weights, url, model, api_key_env, kind, rationale)
+    loaded = loaded_recipe(recipe)
+    section = judge_section(loaded, weights, url, model, api_key_env, kind, rationale)
     judge, found = asyncio.run(_measure(loaded, section, principles, gold, limit, quiet=json_))
     if json_:
         told = {
@@ -87,7 +87,7 @@ def preview(
     ] = None,
     recipe: RecipeOption = None,
     sample: Annotated[
-        int, typer.Option(help="Judge so many comparisons where verdicts are missing.", min=1)
+        int, typer.Option(help="Judge at most so many comparisons that lack verdicts.", min=1)
     ] = 50,
     shown: Annotated[
         int, typer.Option("--show", help="Show so many changed pairs in full.", min=0)
@@ -100,12 +100,10 @@ def preview(
 
     new = resolve(edited)
     last = _last_judged()
-    loaded = _loaded(recipe) or _recipe_of(last)
+    loaded = loaded_recipe(recipe) or _recipe_of(last)
     old = resolve(against) if against else _before(new.name, last)
 
     def agreed(plan: "Plan") -> bool:
-        if not plan.calls:
-            return True
         show_cost(output.console(stderr=json_), plan)
         return yes or typer.confirm("Go on?", err=json_)
 
@@ -113,8 +111,9 @@ def preview(
     if found is None:
         raise typer.Exit(1)
     if json_:
-        plain = found._asdict() | {"changed": [_changed(one) for one in found.changed]}
-        output.print_json(plain)
+        by_principle = {name: one._asdict() for name, one in found.by_principle.items()}
+        changed = [_changed(one) for one in found.changed]
+        output.print_json(found._asdict() | {"by_principle": by_principle, "changed": changed})
     else:
         show_preview(output.console(), found, shown)
 
@@ -167,19 +166,38 @@ async def _preview(
     *,
     quiet: bool,
 ) -> "Preview | None":
-    from pipelines.preview import plan, preview
-    from pipelines.seat import seated
+    from pipelines.decided import Terms
+    from pipelines.preview import fetch, plan, preview
+
+    old, new = (_only(one, recipe.principles) for one in (old, new))
+    async with onlooker(quiet=quiet) as looking:
+        seats = _seats(looking, recipe)
+        terms = Terms([seat.judge for seat in seats], recipe.pairs, recipe.quorum)
+        planned = plan(looking, terms, old, new, sample)
+        if planned.calls:
+            if not agreed(planned):
+                return None
+            # Whoever asks has the home for itself; looking needs no such thing.
+            async with bench(recipe, quiet=quiet) as asking:
+                await fetch(asking, seats, terms, planned)
+        return preview(looking, terms, old, new, planned)
+
+
+def _seats(looking: "Workbench", recipe: "Recipe") -> "list[Seat]":
+    """The recipe's judges, nobody being asked."""
+    from pipelines.seat import known
     from teachers.errors import ConfigError
 
     if recipe.judge is None:
         raise ConfigError("This recipe has no judge.", hint="--recipe names one that has.")
-    old, new = (_only(one, recipe.principles) for one in (old, new))
-    async with bench(recipe, quiet=quiet) as opened:
-        seat = await seated(opened, recipe.judge)
-        planned = plan(opened, seat.judge, old, new, sample)
-        if not agreed(planned):
-            return None
-        return await preview(opened, seat, old, new, planned, recipe.pairs.min_margin)
+    seats = [known(looking, section) for section in recipe.judges]
+    found = [seat for seat in seats if seat]
+    if len(found) < len(seats):
+        raise ConfigError(
+            "A judge of this recipe was never asked in this home, so no comparison was judged.",
+            hint="preceptor run RECIPE, or another --recipe.",
+        )
+    return found
 
 
 def _last_judged() -> "Judged | None":
@@ -227,44 +245,6 @@ def _only(constitution: "Constitution", names: Sequence[str]) -> "Constitution":
     return constitution.model_copy(update={"principles": tuple(chosen)})
 
 
-def _loaded(path: Path | None) -> "Recipe | None":
-    from pipelines.recipe_file import load
-
-    return load(path) if path else None
-
-
-def _judge(
-    recipe: "Recipe | None",
-    weights: str | None,
-    url: str | None,
-    model: str | None,
-    api_key_env: str | None,
-    kind: Kinds,
-    rationale: bool,
-) -> "JudgeSection":
-    """The judge that the options describe, or the recipe's."""
-    from pydantic import ValidationError
-
-    from pipelines.recipe import JudgeSection
-    from pipelines.recipe_file import in_words
-    from teachers.errors import ConfigError
-
-    if weights is None and url is None and recipe is not None and recipe.judge is not None:
-        return recipe.judge
-    try:
-        return JudgeSection.model_validate(
-            {"weights": weights, "url": url, "model": model, "api_key_env": api_key_env}
-            | {"kind": kind, "rationale": rationale}
-        )
-    except ValidationError as wrong:
-        error = wrong.errors(include_url=False)[0]
-        whose = f"The judge's {error['loc'][0]}" if error["loc"] else "The judge"
-        raise ConfigError(
-            f"{whose} {in_words(error)}.",
-            hint="--recipe, --weights, or --url and --model name one.",
-        ) from wrong
-
-
 def _changed(one: "Changed") -> dict[str, Any]:
     comparison = one.compared.comparison
     return {
@@ -275,4 +255,6 @@ def _changed(one: "Changed") -> dict[str, Any]:
         "second": comparison.second,
         "before": one.before.model_dump(),
         "after": one.after.model_dump(),
+        "by": [shift._asdict() for shift in one.by],
+        "reason": one.reason,
     }

@@ -1,13 +1,31 @@
 """`preceptor judge`: judges, their certificates, and what is kept of their replies."""
 
 import asyncio
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service import output
-from service.home import bench, stored
+from service.commands.judge_options import (
+    KeyVariable,
+    Kind,
+    Model,
+    Rationale,
+    RecipeOption,
+    Url,
+    Weights,
+    judge_section,
+    loaded_recipe,
+)
+from service.home import bench, resolve, stored
 from service.output import Json
+
+if TYPE_CHECKING:
+    from judges.constitution import Principle
+    from judges.judge import Judge
+    from judges.share import Share
+    from pipelines.recipe import JudgeSection, Recipe
 
 judge_app = typer.Typer(help="Look after judges and their verdicts.", no_args_is_help=True)
 
@@ -53,3 +71,65 @@ async def _reparse(name: str | None, *, quiet: bool) -> dict[str, int]:
         if not found:
             raise ConfigError(f"No judge's id begins with {name!r}." if name else "No judge yet.")
         return {one.id: reparse(opened, one) for one in found}
+
+
+@judge_app.command()
+def injections(
+    ref: Annotated[
+        str,
+        typer.Argument(
+            metavar="REF", help="A constitution's path, name, or version's id or its beginning."
+        ),
+    ],
+    recipe: RecipeOption = None,
+    weights: Weights = None,
+    url: Url = None,
+    model: Model = None,
+    api_key_env: KeyVariable = None,
+    kind: Kind = "compare",
+    rationale: Rationale = False,
+    principle: Annotated[
+        list[str] | None, typer.Option(help="Only this principle; may be repeated.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Most cases a principle.", min=1)] = 5,
+    json_: Json = False,
+) -> None:
+    """Measure how often text in an answer talks a judge into another verdict."""
+    from service.judges import show_sway
+
+    constitution = resolve(ref)
+    names = principle or [one.id for one in constitution.principles]
+    principles = [constitution.principle(name) for name in names]
+    loaded = loaded_recipe(recipe)
+    section = judge_section(loaded, weights, url, model, api_key_env, kind, rationale)
+    judge, found = asyncio.run(_swayed(loaded, section, principles, limit, quiet=json_))
+    if json_:
+        told = {name: one._asdict() | {"value": one.value} for name, one in found.items()}
+        output.print_json({"judge": judge.id, "constitution": constitution.id, "kinds": told})
+    else:
+        show_sway(output.console(), judge, found)
+
+
+async def _swayed(
+    recipe: "Recipe | None",
+    section: "JudgeSection",
+    principles: "Sequence[Principle]",
+    limit: int,
+    *,
+    quiet: bool,
+) -> "tuple[Judge, Mapping[str, Share]]":
+    """How often the judge was swayed, by kind of injection."""
+    from pipelines.certification import case_pair
+    from pipelines.injection import Target, swayed
+    from pipelines.seat import seated
+    from teachers.errors import ConfigError
+
+    targets = [Target(one, case_pair(case)) for one in principles for case in one.cases[:limit]]
+    if not targets:
+        raise ConfigError(
+            "None of these principles has a case to put injections into.",
+            hint="Write some: constitutions/README.md says how.",
+        )
+    async with bench(recipe, quiet=quiet) as opened:
+        seat = await seated(opened, section)
+        return seat.judge, await swayed(opened, seat, targets)

@@ -38,6 +38,8 @@ def main() -> None:
         parser.add_argument(f"--no-{field}", action="store_true", help="refuse such requests")
     parser.add_argument("--ignores-form", action="store_true", help="hold no reply to anything")
     parser.add_argument("--longest", type=int, help="most characters of a prompt")
+    parser.add_argument("--most-tokens", type=int, help="most tokens of a reply to a judge prompt")
+    parser.add_argument("--thinks", type=int, default=0, help="words before a free verdict")
     parser.add_argument("--letters-split", action="store_true", help="a word takes two tokens")
     flags, _ = parser.parse_known_args()
     script = Script(
@@ -79,6 +81,8 @@ def _manner(flags: argparse.Namespace) -> Manner:
         refuses=tuple(field for field, missing in refused.items() if missing),
         ignores_form=flags.ignores_form,
         longest=flags.longest,
+        most_tokens=flags.most_tokens,
+        thinks=flags.thinks,
         split=flags.letters_split,
     )
 

@@ -48,6 +48,10 @@ class Manner(NamedTuple):
     """Any form that is asked for is accepted, and not kept to."""
     longest: int | None = None
     """Most characters that a prompt may have."""
+    most_tokens: int | None = None
+    """Most tokens that a reply may be asked to have."""
+    thinks: int = 0
+    """Words of thinking before a free reply; the prompt has opened it, so its end alone shows."""
     split: bool = False
     """Words are more than one token: the first one says nothing."""
 
@@ -57,6 +61,8 @@ def unsupported(body: dict[str, Any], manner: Manner) -> str | None:
     length = sum(len(str(turn["content"])) for turn in body["messages"])
     if manner.longest is not None and length > manner.longest:
         return f"a prompt of {length} characters"
+    if manner.most_tokens is not None and body["max_tokens"] > manner.most_tokens:
+        return f"a reply of {body['max_tokens']} tokens"
     return next((field for field in manner.refuses if field in body), None)
 
 
@@ -70,6 +76,8 @@ def verdict(body: dict[str, Any], manner: Manner) -> dict[str, Any] | None:
     words = {word: masses[word] for word in held or named}
     best = max(words, key=lambda word: words[word])
     answer = completion(body, [_text(body, manner, best, bool(held))])
+    if manner.thinks and not held:
+        _think(answer["choices"][0], manner.thinks, body["max_tokens"])
     if body.get("logprobs"):
         answer["choices"][0]["logprobs"] = {"content": [_place(manner, masses, best)]}
     return answer
@@ -140,6 +148,14 @@ def _text(body: dict[str, Any], manner: Manner, word: str, held: bool) -> str:
     if not held:
         return _NO_VERDICT.get(manner.by, f"Answer: {word}")
     return json.dumps({"verdict": word}) if "response_format" in body else word
+
+
+def _think(choice: dict[str, Any], words: int, longest: int) -> None:
+    """Put thinking before a reply, and cut it at the most tokens; a word is one."""
+    said = ["hmm"] * words + ["</think>", choice["message"]["content"]]
+    if len(said) > longest:
+        choice["finish_reason"] = "length"
+    choice["message"]["content"] = " ".join(said[:longest])
 
 
 def _place(manner: Manner, masses: dict[str, float], best: str) -> dict[str, Any]:
