@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from teachers.errors import ConfigError
-from teachers.records import Message, Record, content_id
+from teachers.records import Message, Prompt, Record, content_id
 
 TEXT_CHARACTERS = 4_000
 ANSWER_CHARACTERS = 20_000
@@ -187,6 +187,11 @@ def in_scope(
         tags: of a prompt: its task.
     """
     return [one for one in principles if one.scope.covers(question, tags)]
+
+
+def about(principles: Iterable[Principle], prompt: Prompt) -> list[Principle]:
+    """The principles that are about a prompt: its own question and its task count."""
+    return in_scope(principles, prompt.question, [prompt.task])
 
 
 class Constitution(Record):

@@ -33,6 +33,11 @@ class PanelJudgement(BaseModel):
     """Share of the judges that decided against the panel; None where it decided nothing."""
 
 
+def needed(judges: int, quorum: int | None) -> int:
+    """How many of a panel have to decide: the quorum, or more than half of them."""
+    return judges // 2 + 1 if quorum is None else quorum
+
+
 def settle(judgements: Sequence[Judgement], quorum: int | None = None) -> PanelJudgement:
     """Take the judgements of one comparison together: p is the mean of the judges' p.
 
@@ -41,10 +46,13 @@ def settle(judgements: Sequence[Judgement], quorum: int | None = None) -> PanelJ
     Args:
         quorum: least number of judges that have decided; more than half of them if not given.
     """
-    needed = len(judgements) // 2 + 1 if quorum is None else quorum
     beliefs = [_belief(one) for one in judgements if one.state in _SPOKEN]
     decided = [one for one in judgements if one.labels]
-    panel = _mean(beliefs) if beliefs and len(decided) >= needed else Judgement(state="abstain")
+    panel = (
+        _mean(beliefs)
+        if beliefs and len(decided) >= needed(len(judgements), quorum)
+        else Judgement(state="abstain")
+    )
     against = [one for one in decided if one.state != panel.state]
     return PanelJudgement(
         judgement=panel,

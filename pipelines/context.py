@@ -3,7 +3,7 @@
 import contextlib
 from typing import Any
 
-from judges.constitution import Constitution, Principle, in_scope
+from judges.constitution import Constitution, Principle, about
 from judges.verifiers.pool import Pool
 from pipelines.home import Home
 from pipelines.recipe import Recipe
@@ -66,7 +66,7 @@ class Context(Workbench):
 
     def principles_for(self, prompt: Prompt) -> list[Principle]:
         """Those that are about this prompt."""
-        return in_scope(self.principles, prompt.question, [prompt.task])
+        return about(self.principles, prompt)
 
     def report(self, stage: str) -> dict[str, Any]:
         """What an earlier stage of this round reported; the flow puts it before whoever asks."""

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from judges.constitution import Constitution, Principle, in_scope
+from judges.constitution import Constitution, about
 from judges.judge import Judge
+from judges.panel import needed
 from pipelines.check import Answered, checked
 from pipelines.judging import Question, settled
 from pipelines.labelling import human_verdicts_either_way
@@ -32,7 +33,7 @@ class Terms(NamedTuple):
 
     @property
     def needed(self) -> int:
-        return self.quorum or len(self.judges) // 2 + 1
+        return needed(len(self.judges), self.quorum)
 
 
 class Contest(NamedTuple):
@@ -78,17 +79,12 @@ def contests(
     return Contests(list(_contests(bench, spoken, people)), evidence)
 
 
-def principles_of(by: Constitution, prompt: Prompt) -> list[Principle]:
-    """Those of a version that are about a prompt."""
-    return in_scope(by.principles, prompt.question, [prompt.task])
-
-
 def questions(compared: Iterable[SideBySide], by: Constitution) -> list[Question]:
     """Each comparison by each principle of a version that is about it."""
     return [
         Question(one.compared, principle)
         for one in compared
-        for principle in principles_of(by, one.prompt)
+        for principle in about(by.principles, one.prompt)
     ]
 
 

@@ -10,12 +10,12 @@ from random import Random
 from typing import Literal, NamedTuple, get_args
 
 from judges.aggregate import Preference
-from judges.constitution import Constitution
+from judges.constitution import Constitution, about
 from judges.constitution_diff import Kind, diff
 from judges.judge import Judge
 from judges.records import Judgement
 from judges.share import Share, share
-from pipelines.decided import Contest, Terms, contests, principles_of, questions
+from pipelines.decided import Contest, Terms, contests, questions
 from pipelines.freeze import held_out_of
 from pipelines.judging import Question, Spoken, by_comparison, missing_calls
 from pipelines.jury import asked_of, settled_by
@@ -217,7 +217,7 @@ class _Version:
 
     def about(self, one: SideBySide) -> set[str]:
         """The principles that are about a comparison's prompt."""
-        return {principle.id for principle in principles_of(self._by, one.prompt)}
+        return {principle.id for principle in about(self._by.principles, one.prompt)}
 
     def better(self, one: SideBySide) -> str | None:
         """Which answer is the pair's chosen one; None if there is no pair."""
@@ -232,7 +232,7 @@ class _Version:
         return outcome.reason if isinstance(outcome, PairRejection) else ""
 
     def _labelled(self, one: SideBySide) -> Pair | PairRejection:
-        principles = principles_of(self._by, one.prompt)
+        principles = about(self._by.principles, one.prompt)
         preference = preference_of(self._rules, principles, one, self._evidence)
         self.preferences[_name(one)] = preference
         return labelled(self._rules, principles, one, self._evidence, preference)

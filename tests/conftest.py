@@ -8,6 +8,7 @@ import pytest
 
 from teachers.weights import Weights, prepare
 from tests.commands import Cli
+from tests.places import Place
 from tests.scripted.running import Scripted, running
 from tests.tiny import tiny_model
 
@@ -50,3 +51,12 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
     return Cli(monkeypatch, capsys, tmp_path / "home")
+
+
+@pytest.fixture
+def told(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Commands in the home of the place that a test file makes."""
+    monkeypatch.setenv("PRECEPTOR_HOME", str(place.home.root))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(place.root)
+    return Cli(monkeypatch, capsys, place.home.root)

@@ -1,4 +1,4 @@
-"""A step of training, for tests of what comes after one."""
+"""Adapters that were moved, for tests of what comes after."""
 
 from typing import Any
 
@@ -13,3 +13,15 @@ def one_step(model: Any, learning_rate: float) -> None:
     model(input_ids=ids, labels=ids).loss.backward()
     optimizer.step()
     optimizer.zero_grad()
+
+
+def with_drawn_adapter(base: Any) -> Any:
+    """The model with an adapter that says something: one that is new adds nothing."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    adapted = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    return adapted

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from pipelines.training.labelled import score_labelled_only
+from tests.steps import with_drawn_adapter
 
 FIELDS = ("log_probs", "entropy", "is_top1", "label_mask")
 
@@ -20,11 +20,7 @@ def model(tiny: Path) -> Any:
     torch.manual_seed(0)
     base = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
     add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))
-    adapted = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))
-    for name, weight in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.1)
-    return adapted
+    return with_drawn_adapter(base)
 
 
 def _asked(labelled: int) -> dict[str, Any]:

@@ -76,15 +76,6 @@ def place(first: Place) -> Place:
     return first
 
 
-@pytest.fixture
-def told(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """The command line, in that home."""
-    monkeypatch.setenv("PRECEPTOR_HOME", str(place.home.root))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(place.root)
-    return Cli(monkeypatch, capsys, place.home.root)
-
-
 def stopped_at_pairs(place: Place, *flags: str, **changes: Any) -> str:
     """Run a round up to its pairs; returns its id."""
     changes["pairs"] = {**changes.get("pairs", {}), **ENOUGH}

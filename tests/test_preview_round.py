@@ -72,14 +72,6 @@ def place(judged: Place) -> Place:
     return judged
 
 
-@pytest.fixture
-def told(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    monkeypatch.setenv("PRECEPTOR_HOME", str(place.home.root))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(place.root)
-    return Cli(monkeypatch, capsys, place.home.root)
-
-
 def pairs_of(place: Place, **changes: Any) -> dict[str, tuple[str, str]]:
     """The pairs that a round builds: the better answer and who says so, by comparison."""
     with pytest.raises(RoundStopped, match="the recipe asks for 1000"):

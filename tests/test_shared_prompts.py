@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
 from pipelines.training.shared_prompts import prompts_once
+from tests.steps import with_drawn_adapter
 
 PROMPT, ANSWER = 8, 5
 
@@ -18,11 +18,7 @@ PROMPT, ANSWER = 8, 5
 def model(tiny: Path) -> Any:
     torch.manual_seed(0)
     base = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
-    adapted = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))
-    for name, weight in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.1)
-    return adapted
+    return with_drawn_adapter(base)
 
 
 def _batch(groups: tuple[int, ...]) -> dict[str, torch.Tensor]:

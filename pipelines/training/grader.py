@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from judges import score
-from judges.constitution import Principle, in_scope
+from judges.constitution import Principle, about
 from judges.judge import Judge
 from judges.reading import MOST_OUTSIDE
 from judges.records import Answer, Verification
@@ -52,7 +52,7 @@ class Grader:
         Raises:
             EndpointError: the judge cannot be asked at all.
         """
-        found = in_scope(self._charge.principles, prompt.question, [prompt.task])
+        found = about(self._charge.principles, prompt)
         weighty = [one for one in found if one.weight > 0]
         if not weighty:
             return Verification(state="not_applicable", reason="no principle is about this prompt")

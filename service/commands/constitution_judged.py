@@ -12,12 +12,14 @@ from service.commands.judge_options import (
     KeyVariable,
     Kind,
     Model,
+    Principles,
     Rationale,
     RecipeOption,
     Url,
     Weights,
     judge_section,
     loaded_recipe,
+    named,
 )
 from service.home import bench, onlooker, resolve, stored
 from service.output import Json
@@ -44,9 +46,7 @@ def certify(
     api_key_env: KeyVariable = None,
     kind: Kind = "compare",
     rationale: Rationale = False,
-    principle: Annotated[
-        list[str] | None, typer.Option(help="Only this principle; may be repeated.")
-    ] = None,
+    principle: Principles = None,
     gold: Annotated[
         Path | None, typer.Option(help="Measure on this file of preference pairs, not on cases.")
     ] = None,
@@ -59,8 +59,7 @@ def certify(
     from service.judges import show_certificates
 
     constitution = resolve(ref)
-    names = principle or [one.id for one in constitution.principles]
-    principles = [constitution.principle(name) for name in names]
+    principles = named(constitution, principle)
     loaded = loaded_recipe(recipe)
     section = judge_section(loaded, weights, url, model, api_key_env, kind, rationale)
     judge, found = asyncio.run(_measure(loaded, section, principles, gold, limit, quiet=json_))

@@ -11,12 +11,14 @@ from service.commands.judge_options import (
     KeyVariable,
     Kind,
     Model,
+    Principles,
     Rationale,
     RecipeOption,
     Url,
     Weights,
     judge_section,
     loaded_recipe,
+    named,
 )
 from service.home import bench, resolve, stored
 from service.output import Json
@@ -88,9 +90,7 @@ def injections(
     api_key_env: KeyVariable = None,
     kind: Kind = "compare",
     rationale: Rationale = False,
-    principle: Annotated[
-        list[str] | None, typer.Option(help="Only this principle; may be repeated.")
-    ] = None,
+    principle: Principles = None,
     limit: Annotated[int, typer.Option(help="Most cases a principle.", min=1)] = 5,
     json_: Json = False,
 ) -> None:
@@ -98,8 +98,7 @@ def injections(
     from service.judges import show_sway
 
     constitution = resolve(ref)
-    names = principle or [one.id for one in constitution.principles]
-    principles = [constitution.principle(name) for name in names]
+    principles = named(constitution, principle)
     loaded = loaded_recipe(recipe)
     section = judge_section(loaded, weights, url, model, api_key_env, kind, rationale)
     judge, found = asyncio.run(_swayed(loaded, section, principles, limit, quiet=json_))

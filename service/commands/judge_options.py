@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from judges.constitution import Constitution, Principle
     from pipelines.recipe import JudgeSection, Recipe
 
 _RECIPE = "Take the judge, its criteria and the engine from this recipe."
@@ -20,7 +23,18 @@ Kinds = Literal["compare", "score", "follows"]
 Kind = Annotated[
     Kinds, typer.Option(help="How it judges: compare, score or follows; see docs/recipe.md.")
 ]
+Principles = Annotated[list[str] | None, typer.Option(help="Only this principle; may be repeated.")]
 Rationale = Annotated[bool, typer.Option("--rationale", help="Ask for reasons first (compare).")]
+
+
+def named(constitution: "Constitution", names: "Sequence[str] | None") -> "list[Principle]":
+    """The principles that `--principle` names; all of them, if it names none.
+
+    Raises:
+        ConfigError: there is no such principle.
+    """
+    wanted = names or [one.id for one in constitution.principles]
+    return [constitution.principle(name) for name in wanted]
 
 
 def loaded_recipe(path: Path | None) -> "Recipe | None":
