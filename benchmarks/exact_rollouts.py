@@ -2,6 +2,9 @@
 
 The server's policy is merged into bf16 and answers by another arithmetic. The same training on the
 trainer's own answers, its adapter not merged, has neither fault: it should learn no better.
+
+The runs that time a step cannot tell: their reward starts near 1. So these two have one that there
+is something to learn of, shorter answers, and the learning rate of `recipes/grpo.yaml`.
 """
 
 import asyncio

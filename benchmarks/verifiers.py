@@ -16,6 +16,7 @@ import logging
 import os
 import statistics
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,9 +141,20 @@ async def compared(questions: Sequence[dict[str, str]], each: int) -> tuple[floa
     return ratio, [each or "1, all different", CHECKS, *figures, f"{ratio:.2f}"]
 
 
-async def endured() -> tuple[int, float]:
-    """How many hostile inputs were ended by force, and the longest that any took, in seconds."""
-    forced, longest = 0, 0.0
+class Endured(NamedTuple):
+    """What became of the hostile inputs."""
+
+    forced: int
+    """Ended by force."""
+    rewarded: int
+    """Called right, which none of them is."""
+    longest: float
+    """Seconds that the slowest took."""
+
+
+async def endured() -> Endured:
+    """Every hostile input, one after the other."""
+    states, longest = Counter[str](), 0.0
     async with Pool(1, LIMIT_S) as pool:
         for poison in POISONS:
             await pool.check("Answer: 1", poison.verifier)
@@ -151,8 +163,8 @@ async def endured() -> tuple[int, float]:
                 poison.text, poison.verifier, "strict", poison.reference, poison.entry
             )
             longest = max(longest, time.monotonic() - began)
-            forced += found.state == "timeout"
-    return forced, longest
+            states[found.state] += 1
+    return Endured(states["timeout"], states["verified"], longest)
 
 
 async def programs(some: Sequence[dict[str, str]]) -> list[object]:
@@ -180,12 +192,14 @@ def main() -> None:
     columns = ["answers a question", "checks a pass", "pooled, a CPU second", "bare"]
     columns += ["pooled, a second, one worker", "bare", "ratio (CPU)"]
     show("math: pooled against bare math-verify, medians", columns, table)
-    forced, longest = asyncio.run(endured())
-    columns = ["hostile inputs", "ended by force", "longest, s", "limit, s"]
-    show("hostile input", columns, [[len(POISONS), forced, f"{longest:.2f}", LIMIT_S]])
+    found = asyncio.run(endured())
+    columns = ["hostile inputs", "ended by force", "called right", "longest, s", "limit, s"]
+    row = [len(POISONS), found.forced, found.rewarded, f"{found.longest:.2f}", LIMIT_S]
+    show("hostile input", columns, [row])
     columns = ["programs", "pass", "a second, one worker"]
     show("code in the sandbox", columns, [asyncio.run(programs(tasks[:PROGRAMS]))])
-    conclude("verifiers", min(ratios), BAR, at_least=True, also=longest <= LIMIT_S + 1.0)
+    held = found.longest <= LIMIT_S + 1.0 and not found.rewarded
+    conclude("verifiers", min(ratios), BAR, at_least=True, also=held)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ CHILDREN = {
     "pipelines.training.policy",
     "pipelines.training.policy_trainer",
     "pipelines.training.preference",
+    "pipelines.training.restored",
     "pipelines.training.rounding",
     "pipelines.training.sampling",
     "pipelines.training.served_adapter",

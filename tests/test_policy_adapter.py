@@ -36,6 +36,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # Learning rates: a step that noise hides, and one that it does not.
 SMALL, LARGE = 4e-5, 3e-3
 
+BASE = "base"
+
 Answer = tuple[int, dict[str, Any]]
 
 
@@ -49,7 +51,7 @@ class Server(httpx.AsyncBaseTransport):
     def __init__(self, base: Path) -> None:
         self._base = base
         self.known: dict[str, Any] = {}
-        """What it serves, by name."""
+        """What it serves, by name, besides the base."""
         self.names: list[str] = []
         """Every name that it was ever given."""
         self.stale = False
@@ -67,7 +69,7 @@ class Server(httpx.AsyncBaseTransport):
         if path == "/v1/load_lora_adapter":
             return self._load(body["lora_name"], Path(body["lora_path"]))
         name = body.get("lora_name", body.get("model"))
-        if name not in self.known:
+        if name not in (BASE, *self.known):
             return 404, {"error": {"message": f"The model `{name}` does not exist."}}
         if path == "/v1/unload_lora_adapter":
             del self.known[name]
@@ -80,15 +82,18 @@ class Server(httpx.AsyncBaseTransport):
 
     def _load(self, name: str, path: Path) -> Answer:
         from peft import PeftModel
-        from transformers import AutoModelForCausalLM
 
         if name in self.names:
             return 400, {"error": {"message": "never a name twice"}}
-        base = AutoModelForCausalLM.from_pretrained(self._base, dtype="bfloat16")
-        model = PeftModel.from_pretrained(base, str(path))
+        model = PeftModel.from_pretrained(self._opened(), str(path))
         self.known[name] = self.known[self.names[-1]] if self.stale else model
         self.names.append(name)
         return 200, {}
+
+    def _opened(self) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(self._base, dtype="bfloat16")
 
     def _said(self, name: str, tokens: list[int]) -> list[dict[str, Any] | None]:
         from pipelines.training.models import logprobs
@@ -96,7 +101,7 @@ class Server(httpx.AsyncBaseTransport):
         drawn = random.Random(1)
         said = [
             one - self.off + drawn.gauss(0, self.noise)
-            for one in logprobs(self.known[name], tokens)
+            for one in logprobs(self.known.get(name) or self._opened(), tokens)
         ]
         rows = zip(tokens[1:], said, strict=True)
         return [None, *({str(token): {"logprob": value}} for token, value in rows)]
@@ -123,7 +128,7 @@ class Place:
         from pipelines.training.served_adapter import Adapters
 
         async def connected() -> None:
-            endpoint = Endpoint(url="http://server", model="base")
+            endpoint = Endpoint(url="http://server", model=BASE)
             async with Client(endpoint, transport=self.server) as client:
                 adapters = Adapters(self.model, self.folder, client)
                 self.policy = ServedPolicy(self.model, self.base, client, adapters)

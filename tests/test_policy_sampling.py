@@ -27,7 +27,7 @@ from pipelines.training.journal import Journal, Metric, Reader
 from pipelines.training.kept import NewBatches
 from pipelines.training.resume import last_sealed, step_of
 from teachers.client import Tokens
-from teachers.errors import GuardTripped, SyncMismatch
+from teachers.errors import GuardTripped, SyncMismatch, TrainingError
 from teachers.process import die_with_parent
 from tests.places import Place
 from tests.runs import settings, turn
@@ -305,13 +305,55 @@ def test_a_server_left_on_old_weights_is_refused(tiny: Path, dataset: Path, tmp_
         asyncio.run(_moved(job, RunFolder(stuck)))
 
 
-async def _moved(job: PolicyJob, run: RunFolder) -> "Handed":
-    """What comes of handing over the base, and after a step the policy."""
+@pytest.mark.fault
+def test_a_server_stuck_on_a_killed_trainers_policy_is_refused(
+    tiny: Path, dataset: Path, tmp_path: Path
+) -> None:
+    job, old = _job(tiny, dataset), tmp_path / "old"
+    with _served(tiny, tmp_path / "well"):
+        asyncio.run(_moved(job, RunFolder(tmp_path / "well"), keep=old))
+    # It is most of the way from the base to the next policy, which it does not take.
+    with (
+        _served(old, tmp_path / "stuck", "--stuck"),
+        pytest.raises(SyncMismatch, match=r"changed nothing|does not serve the weights base"),
+    ):
+        asyncio.run(_moved(job, RunFolder(tmp_path / "stuck"), resumed=True))
+
+
+@pytest.mark.fault
+def test_an_adapter_that_was_lost_on_resume_stops_the_run(
+    straight: RunFolder, tiny: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import Trainer
+
+    with _served(tiny, tmp_path / "run"):
+        run = RunFolder(tmp_path / "run")
+        _stop_in_the_last_batch(straight, run, another=False)
+        monkeypatch.setattr(Trainer, "_load_from_checkpoint", lambda *_: None)
+        with pytest.raises(TrainingError, match="adapter default was lost on resume"):
+            _trained(_job(tiny, dataset), run.root)
+
+
+async def _moved(
+    job: PolicyJob, run: RunFolder, *, resumed: bool = False, keep: Path | None = None
+) -> "Handed":
+    """What comes of handing over the base, and after a step the policy.
+
+    Args:
+        resumed: instead, a trainer hands over its second policy before any other.
+        keep: where the policy is left as it was handed over.
+    """
     sampler, model = _sampler(job, run)
     try:
-        assert not (await sampler.begin(0)).proven
+        if resumed:
+            one_step(model, 0.005)
+        else:
+            assert not (await sampler.begin(0)).proven
         one_step(model, 0.005)
-        return cast("Handed", await sampler.begin(1))
+        handed = cast("Handed", await sampler.begin(2 if resumed else 1))
+        if keep:
+            shutil.copytree(run.policy, keep)
+        return handed
     finally:
         await sampler.close()
 

@@ -15,7 +15,8 @@ the way, so the program neither sees what is expected nor runs any code where it
 | a function that is named like a builtin      | nothing: tests mean Python's own             |
 | knowing the tests' answers by heart          | not covered: keep some tests back            |
 | any object, where a test asks `assert f(x)`  | not covered: tests should compare            |
-| an endless loop, sleep, no answer            | refuted: it took longer than its limit       |
+| an endless loop                              | refuted: it took longer than its limit       |
+| sleep, no answer                             | timeout: a busy machine would look the same  |
 
 The price: a test can hand over and get back plain values, and hold objects of the program's, call
 them and read their attributes; it cannot hand over a function of its own (`not_applicable`), and
@@ -35,6 +36,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from judges.records import Verification, VerificationState
+from judges.verifiers.inside.link import late, waited
 from judges.verifiers.jail import Limits
 from judges.verifiers.sandbox import Outcome, best_tier, run
 from judges.verifiers.watch import START_S
@@ -150,6 +152,8 @@ def _by_tests(
             share = f"{passed} of {end['ran']} tests pass; " if end["ran"] else ""
             reason = f"{share}{label}: {wrong}"
             return _finding("refuted", reason, outcome, passed / max(1, end["ran"]))
+    if end["waited"]:
+        return _finding("timeout", end["waited"], outcome)
     if not passed:
         return _finding("not_applicable", "there are no tests", outcome)
     return _finding("verified", f"{passed} of {passed} tests pass", outcome, 1.0)
@@ -180,10 +184,9 @@ def _by_cases(program: str, cases: tuple[Case, ...], limits: Limits) -> Verifica
         outcome = run(program, stdin=case.stdin, limits=within)
         if outcome.state == "not_started":
             return _finding("error", f"no jail: {_last_words(outcome)}", outcome)
-        if outcome.state == "timeout" and left < limits.wall_s and not wrong:
-            # Each case kept its limit: that there are so many is no fault of the program's.
-            reason = f"case {number} of {len(cases)}: no end within {MOST_S:g} s in all"
-            return _finding("timeout", reason, outcome)
+        excuse = _excuse(outcome, limits.wall_s, left) if outcome.state == "timeout" else ""
+        if excuse and not wrong:
+            return _finding("timeout", f"case {number} of {len(cases)}: {excuse}", outcome)
         if problem := _problem(outcome, case, limits):
             wrong.append(f"case {number}: {problem}")
         right += problem is None
@@ -193,9 +196,16 @@ def _by_cases(program: str, cases: tuple[Case, ...], limits: Limits) -> Verifica
     return _finding("refuted" if wrong else "verified", reason, outcome, right / len(cases))
 
 
+def _excuse(outcome: Outcome, limit_s: float, left_s: float) -> str:
+    """Why it need not be the program's fault that its time was up; empty if it is."""
+    if left_s < limit_s:  # each case kept its limit, and there are many
+        return f"no end within {MOST_S:g} s in all"
+    return waited(limit_s, outcome.processor_s)
+
+
 def _problem(outcome: Outcome, case: Case, limits: Limits) -> str | None:
     if outcome.state == "timeout":
-        return f"took longer than {limits.wall_s:g} s"
+        return late(limits.wall_s)
     if outcome.state == "memory":
         return f"out of memory ({limits.memory_bytes / 1024**2:.0f} MB)"
     if outcome.state == "output":

@@ -64,6 +64,8 @@ class Outcome(NamedTuple):
     stderr: str
     seconds: float
     """From the program's start to the end of its jail; without a start, from the jail's."""
+    processor_s: float
+    """How much of that it had a processor, all its threads together; 0 if it ended in time."""
     tier: Tier
 
 
@@ -162,7 +164,9 @@ def _run(
             end = watch.follow()
     code = child.returncode if child.returncode >= 0 else 128 - child.returncode
     state = _told_by(code, watch.stderr) if end == "finished" else end
-    return Outcome(state, code, watch.stdout, watch.stderr, watch.seconds, tier)
+    # A limit of the kernel's on that very time ended it before the clock did.
+    worked = float(limits.cpu_s) if (end, state) == ("finished", "timeout") else watch.processor_s
+    return Outcome(state, code, watch.stdout, watch.stderr, watch.seconds, worked, tier)
 
 
 def _sealed(text: str) -> IO[bytes]:

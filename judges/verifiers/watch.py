@@ -43,6 +43,8 @@ class Watch:
         self._started = False
         self._began = time.monotonic()
         self._allowed_s = START_S
+        self.processor_s = 0.0
+        """How long all of it had a processor; 0 if it ended in time."""
         self._said = {pipe.fileno(): bytearray() for pipe in (child.stdout, child.stderr)}
 
     def follow(self) -> End:
@@ -57,6 +59,7 @@ class Watch:
             # It has closed everything, which is not yet the end.
             self._child.wait(max(0.0, self._left))
         except (TimeoutError, subprocess.TimeoutExpired):
+            self.processor_s = _processor_s(self._child.pid)
             return "timeout" if self._started else "not_started"
         finally:
             _end(self._child)
@@ -104,6 +107,16 @@ class Watch:
                 if len(self._said[key.fd]) > self._limits.output_bytes:
                     return "output"
         return "more"
+
+
+def _processor_s(outermost: int) -> float:
+    """How long a process and all below it have had a processor, in seconds."""
+    used = 0.0
+    with suppress(psutil.NoSuchProcess):
+        for process in (top := psutil.Process(outermost), *top.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                used += sum(process.cpu_times()[:2])
+    return used
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipelines.training.journal import Journal
+from pipelines.training.restored import check_restored
 from pipelines.training.resume import seal
 from teachers.errors import TrainingError
 
@@ -35,8 +36,16 @@ class Live(TrainerCallback):
             self._noted[name].append(figure.detach().float().mean().item())
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **_: Any,
     ) -> None:
+        """Raises: TrainingError: it is to go on from a checkpoint, and the adapter was lost."""
+        if state.global_step:
+            check_restored(model, _checkpoint(args, state))
         self._journal.phase("train", state.max_steps)
 
     def on_log(
@@ -62,4 +71,8 @@ class Live(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        seal(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+        seal(_checkpoint(args, state))
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"

@@ -51,11 +51,14 @@ class Said(NamedTuple):
 
     trainer: list[float]
     server: list[float] | None
-    """None for the base, which it is not asked for."""
+    """None as long as it was not asked."""
 
 
 class Delivery(Protocol):
     """One way of giving a server the policy."""
+
+    async def take_back(self) -> str:
+        """Have it answer from the base again; returns the name to ask it for."""
 
     async def give(self, version: int) -> Given:
         """Give it the policy as it is now."""
@@ -95,6 +98,8 @@ class ServedPolicy:
             SyncMismatch: it does not.
         """
         began, name = time.monotonic(), f"policy-{version}"
+        if self._newest.server is None:
+            await self._begin()
         wanted = logprobs(self._model, self._tokens)
         self._asked, surviving_share, noise = await self._delivery.give(version)
         after = await self._said()
@@ -142,15 +147,25 @@ class ServedPolicy:
         """Remove what was written for the server."""
         self._delivery.forget()
 
+    async def _begin(self) -> None:
+        """Start from the base, wherever the server stands.
+
+        It may have outlived a trainer that was killed, and have a policy of that one's. Were it
+        stuck on that, it would seem to have come most of the way to the next one.
+        """
+        self._asked = await self._delivery.take_back()
+        base, said = self._newest.trainer, await self._said()
+        agree("base", base, None, None, said)
+        self._newest = self._proven = Said(base, said)
+
     def _check_moved(self, wanted: list[float], after: list[float]) -> None:
         """However small a step is, only a server that is stuck says the very same after it."""
-        stuck = after == self._newest.server
+        served = self._newest.server
+        assert served is not None, "it began with the base"
         moved = mean_difference(wanted, self._newest.trainer) >= MIN_CHANGE
-        if stuck and moved:
+        if moved and after == served:
             raise SyncMismatch("The swap changed nothing: the server still serves the old policy.")
-        if moved or self._newest.server is None:
-            return
-        if (off := mean_difference(after, self._newest.server)) > MAX_DOUBT:
+        if not moved and (off := mean_difference(after, served)) > MAX_DOUBT:
             raise SyncMismatch(
                 f"Given the same policy again, the server says something else ({off:.3f} nats a "
                 "token): it has other weights."

@@ -37,6 +37,10 @@ class Merged:
     def __init__(self, model: PeftModel, base: Path, folder: Path, client: Client) -> None:
         self._model, self._base, self._folder, self._client = model, base, folder, client
 
+    async def take_back(self) -> str:
+        await reload(self._client, self._base)
+        return self._client.endpoint.model
+
     async def give(self, version: int) -> Given:
         surviving_share, noise = self._write(version)
         await reload(self._client, self._folder)

@@ -1,8 +1,10 @@
 """The tests' side of a check: the program's functions and objects, as tests hold them."""
 
 import json
+import math
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -10,6 +12,9 @@ from typing import Any, NoReturn
 from judges.verifiers.inside.values import builtin_type, decode, encode
 
 MAX_ANSWER = 4 * 1024 * 1024
+_SCHEDULED = 2
+OWN_SHARE = 0.5
+"""A program is slow if it had the processor for so much of its time."""
 
 
 class Unfit(Exception):
@@ -38,7 +43,9 @@ class Link:
         self._end, self._waits = "", False
         self.last = ""
         """What the last question came to, for a message."""
-        self._late = f"took longer than {most_s:g} s"
+        self.waited = ""
+        """What is to be said of it instead if it was late and may not have been slow."""
+        self._most_s = most_s
         signal.signal(signal.SIGALRM, self._ring)
         signal.setitimer(signal.ITIMER_REAL, most_s)
 
@@ -63,7 +70,9 @@ class Link:
 
     def _ring(self, *_signal: object) -> None:
         """Time is up: an answer that is waited for is late, or else the next one will be."""
-        self._end = self._end or self._late
+        if not self._end:
+            self._end = late(self._most_s)
+            self.waited = waited(self._most_s, _processor_s(self._child))
         if self._waits:
             self._gone(self._end)
 
@@ -154,6 +163,31 @@ def _renew(ours: Any, now: Any) -> None:
     elif isinstance(ours, (dict, set)):
         ours.clear()
         ours.update(now)
+
+
+def late(limit_s: float) -> str:
+    """What is said of a program whose time was up."""
+    return f"took longer than {limit_s:g} s"
+
+
+def waited(limit_s: float, worked_s: float) -> str:
+    """What is said if it had the processor for too little of that; empty if it did not.
+
+    Either the machine was busy or the program slept: nobody knows which.
+    """
+    slow = worked_s >= OWN_SHARE * limit_s
+    return "" if slow else f"{late(limit_s)}, of which it worked {worked_s:.2g} s"
+
+
+def _processor_s(process: int) -> float:
+    """How long a process has had a processor, in seconds.
+
+    Its clock is named as `clock_getcpuclockid` does: the number turned round, and which clock.
+    """
+    try:
+        return time.clock_gettime((~process << 3) | _SCHEDULED)
+    except OSError:
+        return math.inf  # it has ended: nothing kept it waiting
 
 
 def _exit_of(child: int) -> str:

@@ -5,7 +5,8 @@ of calls and never sees what they are compared with; nothing of it is ever run o
 `__eq__`, no patched builtin, no exit. Only this side holds the descriptor that findings go to.
 
 Findings are lines of JSON: `[test, null or what is wrong]`, and at last `{"ran": tests}`; or
-`{"unfit": why}`, where a test cannot be put this way.
+`{"unfit": why}`, where a test cannot be put this way; or `{"waited": why}` with it, where the time
+was up through no fault of the program's that could be seen.
 """
 
 import ast
@@ -65,22 +66,25 @@ def judge(job: dict[str, Any], link: Link, findings: IO[str]) -> None:
     def tell(finding: Any) -> None:
         print(json.dumps(finding), file=findings, flush=True)
 
-    ran = 0
+    ran, waited = 0, ""
     trees = [ast.parse(text) for text in (job["setup"], *job["tests"])]
     try:
         scope = bound(trees, {*job["own"]}, link)
     except (Exception, Gone) as error:
-        tell(["loading it", link.last or str(error)[:MAX_WORDS]])
-        return tell({"ran": 0})
+        if not link.waited:
+            tell(["loading it", link.last or str(error)[:MAX_WORDS]])
+        return tell({"ran": 0, "waited": link.waited})
     try:
         for step in steps(trees, scope, job["entry_point"]):
             wrong = problem(step, link)
             ran += step.counts
-            if step.counts or wrong:
+            if wrong and link.waited:
+                waited = link.waited
+            elif step.counts or wrong:
                 tell([step.label[:MAX_WORDS], wrong])
     except Unfit as unfit:
         return tell({"unfit": str(unfit)})
-    return tell({"ran": ran})
+    return tell({"ran": ran, "waited": waited})
 
 
 def problem(step: Step, link: Link) -> str | None:
