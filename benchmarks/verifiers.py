@@ -16,7 +16,6 @@ import logging
 import os
 import statistics
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,14 +146,14 @@ class Endured(NamedTuple):
     forced: int
     """Ended by force."""
     rewarded: int
-    """Called right, which none of them is."""
+    """Called right by the math verifier; none of them is."""
     longest: float
     """Seconds that the slowest took."""
 
 
 async def endured() -> Endured:
     """Every hostile input, one after the other."""
-    states, longest = Counter[str](), 0.0
+    forced, rewarded, longest = 0, 0, 0.0
     async with Pool(1, LIMIT_S) as pool:
         for poison in POISONS:
             await pool.check("Answer: 1", poison.verifier)
@@ -163,8 +162,9 @@ async def endured() -> Endured:
                 poison.text, poison.verifier, "strict", poison.reference, poison.entry
             )
             longest = max(longest, time.monotonic() - began)
-            states[found.state] += 1
-    return Endured(states["timeout"], states["verified"], longest)
+            forced += found.state == "timeout"
+            rewarded += (poison.verifier, found.state) == ("math", "verified")
+    return Endured(forced, rewarded, longest)
 
 
 async def programs(some: Sequence[dict[str, str]]) -> list[object]:
@@ -193,7 +193,7 @@ def main() -> None:
     columns += ["pooled, a second, one worker", "bare", "ratio (CPU)"]
     show("math: pooled against bare math-verify, medians", columns, table)
     found = asyncio.run(endured())
-    columns = ["hostile inputs", "ended by force", "called right", "longest, s", "limit, s"]
+    columns = ["hostile inputs", "ended by force", "math: called right", "longest, s", "limit, s"]
     row = [len(POISONS), found.forced, found.rewarded, f"{found.longest:.2f}", LIMIT_S]
     show("hostile input", columns, [row])
     columns = ["programs", "pass", "a second, one worker"]
