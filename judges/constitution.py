@@ -4,13 +4,13 @@ Principles and constitutions are frozen. A verdict belongs to a principle's text
 of it, so that only another text asks a judge again: a weight, a veto or a scope is arithmetic.
 """
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Self
 
+import regex
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -26,6 +26,8 @@ from teachers.records import Message, Prompt, Record, content_id
 
 TEXT_CHARACTERS = 4_000
 ANSWER_CHARACTERS = 20_000
+SEARCH_S = 1.0
+"""Longest that a scope's expression may be searched for in one question."""
 
 
 def one_line(text: str) -> str:
@@ -99,19 +101,30 @@ class Scope(BaseModel):
         return "; ".join(parts) or "all prompts"
 
     def covers(self, question: str, tags: Sequence[str] = ()) -> bool:
-        """Whether the principle is about this request."""
+        """Whether the principle is about this request.
+
+        Raises:
+            ConfigError: its regular expression is too slow.
+        """
         if self.tags and not set(self.tags) & set(tags):
             return False
         if set(self.except_tags) & set(tags):
             return False
-        return re.search(self.matching, question) is not None
+        try:
+            return regex.search(self.matching, question, timeout=SEARCH_S) is not None
+        except TimeoutError as slow:
+            raise ConfigError(
+                f"The scope matching {self.matching!r} takes longer than {SEARCH_S:g} s on the "
+                f"prompt {question[:60]!r}.",
+                hint="What can be repeated in several ways, as in (a|a)+, is tried in all of them.",
+            ) from slow
 
     @field_validator("matching")
     @classmethod
     def _compiles(cls, pattern: str) -> str:
         try:
-            re.compile(pattern)
-        except (re.error, OverflowError, RecursionError) as wrong:
+            regex.compile(pattern)
+        except (regex.error, OverflowError, RecursionError) as wrong:
             raise ValueError(f"{pattern!r} is no regular expression: {wrong}") from wrong
         return pattern
 

@@ -1,6 +1,6 @@
 """What changed between two constitutions, by principle: what an edit means, not which lines."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal, NamedTuple
 
 from judges.constitution import Case, Constitution, Principle
@@ -19,11 +19,8 @@ class Change(NamedTuple):
     """Its id; empty where the constitution itself changed."""
     old: str
     new: str
-
-    @property
-    def asks_again(self) -> bool:
-        """Whether judges have to be asked again: only another text makes other verdicts."""
-        return self.kind in ("added", "reworded")
+    asks_again: bool = False
+    """Whether judges have to be asked again: only a new text makes other verdicts."""
 
 
 def diff(old: Constitution, new: Constitution) -> list[Change]:
@@ -39,17 +36,26 @@ def diff(old: Constitution, new: Constitution) -> list[Change]:
     if kept != (now := [id for id in after if id in before]):
         changes.append(Change("reordered", "", ", ".join(kept), ", ".join(now)))
     for id in [*before, *(id for id in after if id not in before)]:
-        changes += _of(id, before.get(id), after.get(id))
+        changes += _of(id, before.get(id), after.get(id), {one.text for one in old.principles})
     return changes
 
 
-def _of(id: str, old: Principle | None, new: Principle | None) -> Iterator[Change]:
+def _of(
+    id: str, old: Principle | None, new: Principle | None, known: Collection[str]
+) -> Iterator[Change]:
+    """What became of one principle.
+
+    Args:
+        known: every text of the old version, under whatever id.
+    """
+    if old is None and new is not None:
+        yield Change("added", id, "", new.text, asks_again=new.text not in known)
+    elif old is not None and new is None:
+        yield Change("removed", id, old.text, "")
     if old is None or new is None:
-        texts = [principle.text if principle else "" for principle in (old, new)]
-        yield Change("added" if old is None else "removed", id, *texts)
         return
     if old.text != new.text:
-        yield Change("reworded", id, old.text, new.text)
+        yield Change("reworded", id, old.text, new.text, asks_again=new.text not in known)
     if old.weight != new.weight:
         yield Change("reweighted", id, str(old.weight), str(new.weight))
     if old.scope != new.scope:

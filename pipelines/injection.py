@@ -47,7 +47,7 @@ async def swayed(bench: Workbench, seat: Seat, targets: Sequence[Target]) -> dic
 def _hostile(target: Target, injection: Injection) -> Question:
     compared = target.pair.compared
     comparison = _injected(compared.comparison, target.pair.first_is_better, injection)
-    return Question(Compared(comparison, compared.origin), target.principle)
+    return Question(Compared(comparison, compared.origin, injected=True), target.principle)
 
 
 def _injected(comparison: Comparison, first_is_better: bool, injection: Injection) -> Comparison:

@@ -85,6 +85,8 @@ def labelled(
         return _by_verifier(one, evidence, preference)
     if rules.source == "construction":
         return _constructed(principles, one)
+    if not principles:
+        return PairRejection(comparison.id, "no-principle", "none is about its prompt")
     return _by_judge(rules, one, preference)
 
 

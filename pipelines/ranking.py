@@ -119,9 +119,9 @@ def _new(ranking: Ranking, comparison: Comparison) -> Compared:
             (one.comparison.first, one.comparison.second), one.samples, strict=True
         )
     }
-    _, origin, prompt_id, _ = ranking.compared[0]
+    one = ranking.compared[0]
     both = samples.get(comparison.first), samples.get(comparison.second)
-    return Compared(comparison, origin, prompt_id, both)
+    return Compared(comparison, one.origin, one.prompt_id, both)
 
 
 def _in_order(ranking: Ranking, comparison: Comparison) -> bool:

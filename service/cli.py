@@ -3,6 +3,7 @@
 Imports are inside the commands: `preceptor --help` has to be instant.
 """
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -86,9 +87,11 @@ def run(
     from pipelines.recipe_file import load
     from pipelines.round import run_round
     from service.progress import Shown
+    from service.recipes import refuse_hopeless
 
     home, console = output.home(), output.console(stderr=json_)
     loaded = load(recipe)
+    refuse_hopeless(loaded)
     console.print(f"[bold]{loaded.name}[/bold]  (home: {home.root})", soft_wrap=True)
     outcome = asyncio.run(run_round(loaded, home, Shown(console)))
     if json_:
@@ -289,6 +292,7 @@ def main() -> None:
     """Run the command; errors that a person can act on are told without a traceback."""
     from teachers.errors import PreceptorError
 
+    signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         app()
     except PreceptorError as error:
@@ -304,6 +308,13 @@ def main() -> None:
         if ended.code == INTERRUPTED:
             typer.echo("stopped; the same command goes on from here", err=True)
         raise
+
+
+def _as_interrupt(*_signal: object) -> None:
+    """Who ends us gets what Ctrl-C does: what we started is stopped, and it says so."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
 
 
 def _checkout() -> Path:

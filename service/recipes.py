@@ -1,12 +1,15 @@
 """What a recipe will do, in a few lines; or why it cannot do it."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from judges.constitution import Constitution
 from pipelines.recipe import Place, Recipe
 from service import costs
 from service.home import resolve, stored
 from teachers.errors import ConfigError
+
+_SHIPPED = Path(__file__).parent.parent / "recipes"
 
 
 def facts_of(recipe: Recipe) -> dict[str, str]:
@@ -19,9 +22,7 @@ def facts_of(recipe: Recipe) -> dict[str, str]:
     names = (recipe.constitution, *recipe.lessons.constitutions) if recipe.constitution else ()
     constitutions = [resolve(name) for name in names]
     described = [_constitution(one, recipe.principles) for one in constitutions]
-    if faults := [*_of_the_supply(recipe), *_of_the_models(recipe)]:
-        said = "".join(f"\n  {fault}" for fault in faults)
-        raise ConfigError(f"The recipe {recipe.name} cannot run:{said}")
+    refuse_hopeless(recipe)
     train, base = recipe.train, recipe.student.weights
     prompts, calls = costs.prompts(recipe), costs.calls(recipe, constitutions)
     facts = {
@@ -51,6 +52,17 @@ def facts_of(recipe: Recipe) -> dict[str, str]:
     if recipe.pairs.revisions:
         facts["revisions"] = f"up to {recipe.pairs.revisions} of each plain answer"
     return facts
+
+
+def refuse_hopeless(recipe: Recipe) -> None:
+    """See to it that a round is not begun that could only stop half-way.
+
+    Raises:
+        ConfigError: it could, and why.
+    """
+    if faults := [*_of_the_supply(recipe), *_of_the_models(recipe)]:
+        said = "".join(f"\n  {fault}" for fault in faults)
+        raise ConfigError(f"The recipe {recipe.name} cannot run:{said}")
 
 
 def _of_the_supply(recipe: Recipe) -> Iterator[str]:
@@ -108,9 +120,11 @@ def _of_the_models(recipe: Recipe) -> Iterator[str]:
             except ConfigError:
                 found = None
             if found is None:
+                shipped = (_SHIPPED / f"{name}.yaml").is_file()
+                maker = f"recipes/{name}.yaml" if shipped else "the round that makes it"
                 yield (
-                    f"{place}: no checkpoint is called {name!r}; the round that makes it has to "
-                    "come first (preceptor status shows rounds and judges)"
+                    f"{place}: no checkpoint is called {name!r}; {maker} has to be run first "
+                    "(preceptor status shows rounds and judges)"
                 )
 
 

@@ -128,6 +128,13 @@ def test_a_scope_says_which_prompts_it_covers() -> None:
     assert Scope().in_words == "all prompts"
 
 
+def test_a_scope_that_searches_for_ever_is_refused() -> None:
+    slow = Scope(matching="(a|a)+$")
+    assert slow.covers("a", [])
+    with pytest.raises(ConfigError, match="takes longer than 1 s on the prompt 'aaa"):
+        slow.covers("a" * 40 + "!", [])
+
+
 def test_a_scope_does_not_contradict_itself() -> None:
     told = refusal(lambda: Scope(tags=("code", "maths"), except_tags=("maths",)))
     assert "'maths' is wanted and excepted" in told
@@ -160,7 +167,7 @@ def test_an_edit_of_the_whole_is_told() -> None:
     assert diff(BEFORE, after) == [
         Change("renamed", "", "mine", "ours"),
         Change("described", "", "", "All."),
-        Change("added", "third", "", "The answer is true."),
+        Change("added", "third", "", "The answer is true.", asks_again=True),
     ]
     assert [one.kind for one in diff(after, BEFORE)] == ["renamed", "described", "removed"]
     turned = BEFORE.model_copy(update={"principles": BEFORE.principles[::-1]})
@@ -181,6 +188,9 @@ def test_changed_cases_are_counted() -> None:
 def test_only_another_text_asks_judges_again() -> None:
     after = edited(text="It is brief.", weight=2, veto=True, critique="How?", cases=())(BEFORE)
     assert [one.kind for one in diff(BEFORE, after) if one.asks_again] == ["reworded"]
+    called = edited(id="brief")(BEFORE)
+    found = diff(BEFORE, called)
+    assert [(one.kind, one.asks_again) for one in found] == [("removed", False), ("added", False)]
 
 
 def test_nothing_is_weak_about_a_balanced_principle() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,11 @@ from judges.score import score_call
 from judges.share import Share
 from judges.template import defused
 from pipelines.certification import case_pair
+from pipelines.home import Home
 from pipelines.injection import Target, swayed
+from pipelines.store.connection import connect
+from pipelines.store.judgements import comparisons
+from pipelines.store.labels import count_unlabelled
 from tests.judged import PRINCIPLE, Bench, asked, balanced, comparison
 from tests.scripted.running import running
 
@@ -60,6 +65,15 @@ def test_sway_is_the_share_of_changed_verdicts() -> None:
     assert (found.hits, found.n) == (2, 4)
     with pytest.raises(ValueError, match="shorter"):
         sway([win, win], [win])
+
+
+def test_nobody_is_asked_to_label_an_answer_that_gives_orders(tmp_path: Path) -> None:
+    measured(tmp_path, "keyword:good")
+    with closing(connect(Home(tmp_path / "home").store)) as db:
+        kept = db.execute("select count(*), sum(injected) from comparisons").fetchone()
+        assert kept == (2 * (1 + len(injections())), 2 * len(injections()))
+        assert count_unlabelled(db, "ann", None, "case") == 2
+        assert len(comparisons(db, "case")) == 2
 
 
 def measured(folder: Path, habit: str, kind: str = "compare") -> dict[str, Share]:

@@ -239,6 +239,26 @@ def test_guided_answers_are_judged_beside_plain_ones(place: Place) -> None:
     assert place.ask(counts) == [(8,)]
 
 
+def test_prompts_that_no_principle_is_about_make_no_pairs(place: Place) -> None:
+    both = [{**one, "scope": {"tags": ["sums"]}} for one in (CAREFUL, CALM)]
+    constitution(place.root, *both)
+    place.empty()  # else its comparisons are stored already
+    after = stopped_at_pairs(place)
+    rejected = (
+        "select distinct reason from pair_rejections"
+        " join comparisons on comparisons.id = comparison_id"
+        " join prompts on prompts.id = prompt_id where round_id = ? and task = 'open'"
+    )
+    assert place.ask(rejected, after) == [("no-principle",)]
+
+
+def test_a_constitution_that_is_about_nothing_here_stops_the_round(place: Place) -> None:
+    constitution(place.root, {**CAREFUL, "scope": {"tags": ["cooking"]}})
+    recipe = place.recipe(supply={"generators": []}, principles=["careful"])
+    with pytest.raises(RoundStopped, match=r"No principle is about any.*careful: tags: cooking"):
+        place.run(recipe)
+
+
 # --- Editing the constitution -------------------------------------------------------------------
 
 

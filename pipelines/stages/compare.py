@@ -44,11 +44,13 @@ async def run(context: Context) -> dict[str, Any]:
     if context.recipe.pairs.source == "construction":
         jurors = []
     compared = side_by_side(context, [one.seat.judge for one in jurors])
+    # All of them: what becomes of one is kept also where nobody is asked about it.
+    with transaction(context.db) as db:
+        judgements.add_comparisons(db, (one.compared for one in compared))
     if not jurors:
-        with transaction(context.db) as db:
-            judgements.add_comparisons(db, (one.compared for one in compared))
         return {"constitution": by, "comparisons": len(compared), "judge": None}
     asked = questions(context, compared)
+    _refuse_unasked(context, compared, asked)
     found = await judged_by(context, jurors, asked, "judge answers")
     _refuse_unjudged(found)
     first, *others = jurors
@@ -60,6 +62,20 @@ async def run(context: Context) -> dict[str, Any]:
         "panel": {one.seat.judge.id: one.figures for one in others},
         "verdicts": _states(asked, found),
     }
+
+
+def _refuse_unasked(
+    context: Context, compared: Sequence["SideBySide"], asked: Sequence[Question]
+) -> None:
+    """Nothing else would tell these answers apart."""
+    if asked or any(one.prompt.verifier != "none" for one in compared):
+        return
+    scopes = "; ".join(f"{one.id}: {one.scope.in_words}" for one in context.principles)
+    raise RoundStopped(
+        f"No principle is about any of the round's prompts ({scopes}).",
+        hint="A scope's tags are the names of tasks (supply), and matching is searched in the "
+        "question: constitutions/README.md.",
+    )
 
 
 def _refuse_unjudged(found: Sequence[Judgement]) -> None:

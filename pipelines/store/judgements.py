@@ -30,6 +30,8 @@ class Compared(NamedTuple):
     prompt_id: str | None = None
     samples: tuple[str | None, str | None] = (None, None)
     """Ids of the two answers, where they are samples."""
+    injected: bool = False
+    """Whether one of them was given orders for the judge: a test of judges, and not of answers."""
 
 
 def add_judge(db: Database, judge: Judge, place: str) -> None:
@@ -70,10 +72,11 @@ def add_comparisons(db: Database, compared: Iterable[Compared]) -> None:
     """Store comparisons; one that is stored already keeps its first origin."""
     at = now()
     db.conn.executemany(
-        "insert or ignore into comparisons values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert or ignore into comparisons values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (one.comparison.id, one.prompt_id, _conversation(one.comparison))
             + (one.comparison.first, one.comparison.second, *one.samples, one.origin, at)
+            + (one.injected,)
             for one in compared
         ],
     )
@@ -97,7 +100,8 @@ def as_compared(row: Sequence[Any]) -> Compared:
 def comparisons(db: Database, origin: Origin) -> list[Compared]:
     """The stored comparisons of one origin, oldest first; those of one moment as they came."""
     rows = db.execute(
-        f"select {COMPARED} from comparisons where source = ? order by created_at, rowid",
+        f"select {COMPARED} from comparisons where source = ? and not injected"
+        " order by created_at, rowid",
         (origin,),
     )
     return list(map(as_compared, rows))

@@ -17,7 +17,7 @@ from teachers.records import content_id
 
 # Of one origin, not labelled by :annotator. An overall label is one without a principle.
 _UNLABELLED = """
-    from comparisons where source = :origin and first != second and id not in (
+    from comparisons where source = :origin and not injected and first != second and id not in (
         select comparison_id from labels
         where annotator = :annotator and principle_id is :principle_id)"""
 

@@ -399,6 +399,16 @@ def m013_settled_judgements(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m014_injected(db: Database) -> None:
+    _run(
+        db,
+        # Orders for the judge were put into one of the answers: nobody is to label such a thing.
+        "alter table comparisons add column"
+        " injected integer not null default 0 check (injected in (0, 1))",
+    )
+
+
 def _run(db: Database, *statements: str) -> None:
     for statement in statements:
         db.execute(statement)
