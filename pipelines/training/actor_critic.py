@@ -16,6 +16,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Linear, Parameter
+from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
 from pipelines.training import models
@@ -37,8 +38,7 @@ class ActorCritic:
 
     def __init__(self, job: Job) -> None:
         base = models.base_model(job)
-        # With dropout a policy would differ from itself, and the first ratio from 1.
-        disable_dropout_in_model(base)
+        _end_dropout(base)
         add_fused_lm_head(base, outputs=("log_probs", "entropy"))
         score_labelled_only(base)
         self.model: PeftModel = models.with_adapter(base, job)
@@ -72,7 +72,7 @@ class ActorCritic:
                 fused_lm_head=True,
             )
         width = asked.answers.size(1)
-        return said.log_probs[:, -width:], said.entropy[:, -width:].detach()
+        return said.log_probs[:, -width:], said.entropy[:, -width:]
 
     def values(self, asked: Asked) -> Tensor:
         """The critic's values before each token of the answers, [answers, T]."""
@@ -100,3 +100,13 @@ class ActorCritic:
     def _sharing(self, asked: Asked) -> Iterator[None]:
         with prompts_once(self._backbone, asked.prompts.size(1)):
             yield
+
+
+def _end_dropout(model: PreTrainedModel) -> None:
+    """With dropout a policy would differ from itself, and the first ratio from 1."""
+    disable_dropout_in_model(model)
+    # Attention has no module for it, but a number that it reads while it is trained.
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)

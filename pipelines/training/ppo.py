@@ -40,14 +40,7 @@ def train(job: PpoJob, run: RunFolder, journal: Journal, checkpoint: Path | None
         set_seed(job.seed)
         actors = ActorCritic(job)
         feed.serve(actors.model)
-        trainer = PpoTrainer(
-            job,
-            actors,
-            feed,
-            live,
-            args=settings(job, run.checkpoints),
-            processing_class=tokenizer,
-        )
+        trainer = PpoTrainer(job, actors, feed, live, args=settings(job, run.checkpoints))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     models.save_adapter(actors.model, run.adapter)
 

@@ -234,7 +234,9 @@ class PpoTrainer(Trainer):
             ratio=gae.mean(moved.exp(), spoken),
             entropy=gae.mean(entropy, spoken),
         )
-        losses = found.loss - job.entropy_bonus * entropy
+        losses = found.loss
+        if job.entropy_bonus:
+            losses = losses - job.entropy_bonus * entropy
         return (losses * spoken).sum() / part.tokens
 
     def _value_loss(self, part: Part) -> Tensor:
