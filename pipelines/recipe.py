@@ -694,7 +694,7 @@ class Recipe(Section):
 
     def _check_groups(self) -> None:
         if self.train.objective == "ppo":
-            if "draws" in self.rollouts.model_fields_set:
+            if "draws" in self.rollouts.model_fields_set and self.rollouts.draws > 1:
                 raise ValueError("rollouts.draws is for groups that are compared: not with ppo")
         elif self.rollouts.group < 2:
             raise ValueError("rollouts.group has to be 2 or more: its answers are compared")

@@ -37,10 +37,7 @@ class ActorCritic:
     """
 
     def __init__(self, job: Job) -> None:
-        base = models.base_model(job)
-        _end_dropout(base)
-        add_fused_lm_head(base, outputs=("log_probs", "entropy"))
-        score_labelled_only(base)
+        base = scoring_base(job)
         self.model: PeftModel = models.with_adapter(base, job)
         self.model.add_adapter(VALUE, models.adapter_config(job))
         models.in_float32(self.model)
@@ -100,6 +97,15 @@ class ActorCritic:
     def _sharing(self, asked: Asked) -> Iterator[None]:
         with prompts_once(self._backbone, asked.prompts.size(1)):
             yield
+
+
+def scoring_base(job: Job) -> PreTrainedModel:
+    """A job's base that gives log-probabilities and entropies of labels, and never drops out."""
+    base = models.base_model(job)
+    _end_dropout(base)
+    add_fused_lm_head(base, outputs=("log_probs", "entropy"))
+    score_labelled_only(base)
+    return base
 
 
 def _end_dropout(model: PreTrainedModel) -> None:
