@@ -319,22 +319,23 @@ class Tuning(Section):
 
 
 class Rollouts(Section):
-    """How the policy in training is sampled (grpo, rloo). Answers are drawn at temperature 1 from
-    the whole distribution: anything else would not be the policy that is trained."""
+    """How the policy in training is sampled (grpo, rloo, ppo). Answers are drawn at temperature 1
+    from the whole distribution: anything else would not be the policy that is trained."""
 
     batches: int = Field(default=40, ge=1)
     """Batches of rollouts in all; the policy is the same throughout a batch."""
     prompts: int = Field(default=8, ge=1)
     """Prompts a batch."""
-    group: int = Field(default=8, ge=2, le=64)
-    """Answers a prompt: an answer's advantage is how it compares with the others of its group."""
+    group: int = Field(default=8, ge=1, le=64)
+    """Answers a prompt: an answer's advantage is how it compares with the others of its group. With
+    a critic (ppo) one will do."""
     updates: int = Field(default=1, ge=1)
-    """Optimizer steps a batch."""
+    """Optimizer steps a batch; with ppo for each of its epochs over it."""
     max_tokens: int = Field(default=256, ge=1)
     """An answer is cut after this many tokens."""
     draws: int = Field(default=2, ge=1, le=8)
     """A group whose rewards are all the same teaches nothing and is replaced by another prompt's;
-    so often at most is drawn (DAPO's dynamic sampling, arXiv 2503.14476, 3.2)."""
+    so often at most is drawn (DAPO's dynamic sampling, arXiv 2503.14476, 3.2). Not with ppo."""
     sampler: Literal["engine", "transformers"] = "engine"
     """`engine` samples from a vLLM server that is given the policy before each batch;
     `transformers` samples in the training process: slower, exact, and for any adapter."""
@@ -352,7 +353,7 @@ class Rollouts(Section):
         return self.prompts * self.group
 
 
-Objective = Literal["sft", "dpo", "kto", "orpo", "simpo", "judge", "grpo", "rloo"]
+Objective = Literal["sft", "dpo", "kto", "orpo", "simpo", "judge", "grpo", "rloo", "ppo"]
 
 # By TRL's names, the one that is meant if none is given first.
 _LOSSES = {
@@ -364,8 +365,9 @@ _LOSSES = {
     # gspo is TRL's grpo with ratios of whole answers.
     "grpo": ("dapo", "grpo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "gspo"),
 }
-_POLICY = ("grpo", "rloo")
-_CLIPS = {"gspo": (3e-4, 4e-4), "cispo": (0.2, 5.0)}
+_GROUPS = ("grpo", "rloo")
+_POLICY = (*_GROUPS, "ppo")
+_CLIPS = {"gspo": (3e-4, 4e-4), "cispo": (0.2, 5.0), "ppo": (0.2, 0.2)}
 _USUAL_CLIPS = (0.2, 0.28)
 _SMOOTHED = {"sigmoid", "robust", "exo_pair", "aot", "aot_unpaired"}
 # Whoever sets one of these expects it to be obeyed: set for another objective, it is an error.
@@ -379,11 +381,19 @@ _ONLY_FOR = {
     "soft_labels": ("dpo", "orpo", "simpo"),
     "margin": ("simpo",),
     "precompute_reference": ("dpo", "kto"),
-    "kl": _POLICY,
+    "kl": _GROUPS,
     "clip_low": _POLICY,
     "clip_high": _POLICY,
     "scale": ("grpo",),
-    "leave_out_cut": _POLICY,
+    "leave_out_cut": _GROUPS,
+    **dict.fromkeys(
+        (
+            *("ppo_epochs", "discount", "gae_lambda", "kl_coefficient", "kl_target", "stop_kl"),
+            *("clip_value", "value_learning_rate", "value_warmup", "missing_end_penalty"),
+            *("entropy_bonus", "whiten_rewards"),
+        ),
+        ("ppo",),
+    ),
 }
 
 
@@ -392,8 +402,9 @@ class Train(Tuning):
 
     objective: Objective = "sft"
     """`sft` learns from right answers, dpo, kto, orpo and simpo from pairs of a better and a worse
-    one; `judge` makes a judge of the model, not a student; grpo and rloo from the rewards of what
-    the student answers while it learns."""
+    one; `judge` makes a judge of the model, not a student; grpo, rloo and ppo from the rewards of
+    what the student answers while it learns, ppo with a critic that says what each token was
+    worth."""
     loss: tuple[str, ...] = ()
     """Losses of dpo, kto or grpo by TRL's names; `sigmoid` for dpo, `kto` for kto, `dapo` for grpo
     if not given."""
@@ -416,12 +427,37 @@ class Train(Tuning):
     clip_high: float | None = Field(default=None, gt=0)
     """and upwards. If not given 0.2 and 0.28: rare tokens need more room (DAPO's clip-higher, arXiv
     2503.14476, 3.1); of whole answers (gspo) 0.0003 and 0.0004 (arXiv 2507.18071, 5.1); cispo's is
-    the largest weight of a token itself, 5."""
+    the largest weight of a token itself, 5; ppo's are 0.2 and 0.2."""
     scale: Literal["group", "batch", "none"] = "group"
     """Advantages are divided by the standard deviation of their group's rewards, or the batch's;
     with `none` hard and easy prompts do not count more than others (Dr. GRPO, arXiv 2503.20783)."""
     leave_out_cut: bool = False
     """Answers that were cut at rollouts.max_tokens are not learned from, neither way."""
+
+    ppo_epochs: int = Field(default=4, ge=1)
+    """Passes over each batch of answers."""
+    discount: float = Field(default=1.0, gt=0, le=1)
+    """What the next token's worth counts (gamma)."""
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    """How far advantages look ahead: 0 trusts the critic, 1 the rewards (arXiv 1506.02438)."""
+    kl_coefficient: float = Field(default=0.05, ge=0)
+    """What it costs in the reward to leave the base, for each nat of each token."""
+    kl_target: float | None = Field(default=None, gt=0)
+    """Nats an answer that the coefficient is adapted to hold (arXiv 1909.08593, 2.2)."""
+    stop_kl: float | None = Field(default=None, gt=0)
+    """The policy learns no more from a batch once an epoch has moved it so far, in nats a token."""
+    clip_value: float = Field(default=0.2, gt=0)
+    """How far the critic moves in a batch, in the unit of the reward."""
+    value_learning_rate: float | None = Field(default=None, gt=0)
+    """Of the critic; `learning_rate` if not given."""
+    value_warmup: int = Field(default=0, ge=0)
+    """Batches in which the critic alone learns, at first."""
+    missing_end_penalty: float = Field(default=1.0, ge=0)
+    """What an answer that was cut at rollouts.max_tokens loses of its reward."""
+    entropy_bonus: float = Field(default=0.0, ge=0)
+    """Weight of the entropy in the policy's loss, in its favour."""
+    whiten_rewards: bool = False
+    """Scale a batch's rewards of tokens to deviation 1; their mean stays."""
 
     @field_validator("loss", mode="before")
     @classmethod
@@ -466,7 +502,7 @@ class Train(Tuning):
     @property
     def clips(self) -> tuple[float, float]:
         """How far a ratio of probabilities may go, downwards and upwards."""
-        low, high = _CLIPS.get(next(iter(self.losses), ""), _USUAL_CLIPS)
+        low, high = _CLIPS.get(next(iter(self.losses), self.objective), _USUAL_CLIPS)
         return self.clip_low or low, self.clip_high or high
 
     @property
@@ -558,7 +594,7 @@ class Recipe(Section):
     lessons: Lessons = Lessons()
     """What a judge of one's own learns, and what it has to reach."""
     rollouts: Rollouts = Rollouts()
-    """How the policy in training is sampled (grpo, rloo)."""
+    """How the policy in training is sampled (grpo, rloo, ppo)."""
     rewards: tuple[RewardTerm, ...] = (RewardTerm(name="right", verifier=OWN),)
     """What its answers earn: the weighted sum of these terms; each is kept by itself as well."""
     watched: tuple[RewardTerm, ...] = (RewardTerm(name="watched", verifier=OWN, parser="lenient"),)
@@ -632,11 +668,14 @@ class Recipe(Section):
                 f"a batch of {rollouts.size} answers (rollouts.prompts x group) cannot be shared "
                 f"out to {rollouts.updates} updates of train.batch_size {train.batch_size}"
             )
-        if train.save_steps % rollouts.updates:
+        steps = rollouts.updates * (train.ppo_epochs if train.objective == "ppo" else 1)
+        if train.save_steps % steps:
             raise ValueError(
-                "train.save_steps has to be a multiple of rollouts.updates: a checkpoint within a "
-                "batch could not be gone on from exactly"
+                f"train.save_steps has to be a multiple of {steps}, the steps of a batch "
+                "(rollouts.updates, times train.ppo_epochs with ppo): a checkpoint within a batch "
+                "could not be gone on from exactly"
             )
+        self._check_groups()
         _check_terms(self.rewards)
         if self.watched:
             _check_terms(self.watched)
@@ -652,6 +691,13 @@ class Recipe(Section):
         if own and (open_ := [file.task for file in self.supply.files if file.verifier == "none"]):
             raise ValueError(f"{open_[0]!r} has no verifier of its own, and a term asks for it")
         return self
+
+    def _check_groups(self) -> None:
+        if self.train.objective == "ppo":
+            if "draws" in self.rollouts.model_fields_set and self.rollouts.draws > 1:
+                raise ValueError("rollouts.draws is for groups that are compared: not with ppo")
+        elif self.rollouts.group < 2:
+            raise ValueError("rollouts.group has to be 2 or more: its answers are compared")
 
     def _check_engine_of_rollouts(self) -> None:
         longest = self.train.max_length + self.rollouts.max_tokens

@@ -80,6 +80,25 @@ def test_run_again_it_asks_nothing_and_trains_nothing(place: Place) -> None:
     assert place.ask("select count(*), max(created_at) from rollouts") == before
 
 
+def test_a_round_with_a_critic(place: Place) -> None:
+    outcome = place.run(
+        place.recipe(
+            name="critic",
+            train={"objective": "ppo", "ppo_epochs": 2},
+            rollouts={"group": 1, "prompts": 12},
+        )
+    )
+    run = outcome.reports["train"]["training_run"]
+    rows = of_run(connect(place.home.store), run)
+    assert len(rows) == BATCHES * 12
+    assert {(row.fate, row.advantage) for row in rows} == {("used", None)}
+    told = dict(
+        place.ask(f"select name, count(*) from metrics where training_run_id = '{run}' group by 1")
+    )
+    assert told["value_loss"] == told["ratio"] == told["loss"] == 2 * BATCHES
+    assert told["score"] == told["explained_variance"] == told["eos_rate"] == BATCHES
+
+
 def test_the_next_round_knows_how_the_prompts_went(place: Place) -> None:
     # Another seed is another training run of the same recipe.
     place.run(place.recipe(train={"seed": 2}))
@@ -93,7 +112,15 @@ def test_the_next_round_knows_how_the_prompts_went(place: Place) -> None:
     ("changes", "told"),
     [
         ({"rollouts": {"updates": 5}}, "cannot be shared out"),
-        ({"train": {"save_steps": 3}, "rollouts": {"updates": 2}}, "multiple of rollouts.updates"),
+        ({"train": {"save_steps": 3}, "rollouts": {"updates": 2}}, "multiple of 2, the steps of"),
+        ({"train": {"objective": "ppo", "save_steps": 6}}, "multiple of 4, the steps of"),
+        (
+            {"train": {"objective": "ppo", "save_steps": 4}, "rollouts": {"draws": 2}},
+            "not with ppo",
+        ),
+        ({"train": {"objective": "ppo", "kl": 0.1}}, "kl is for grpo, rloo, not ppo"),
+        ({"train": {"kl_coefficient": 0.1}}, "kl_coefficient is for ppo, not grpo"),
+        ({"rollouts": {"group": 1, "prompts": 12}}, "its answers are compared"),
         ({"train": {"accumulation": 2}}, "train.accumulation follows"),
         ({"rewards": []}, "at least one term"),
         ({"rewards": [{"name": "x", "verifier": "numbr"}]}, "There is no verifier 'numbr'"),

@@ -16,6 +16,7 @@ from pipelines.training.job import (
     Job,
     JudgeJob,
     PolicyJob,
+    PpoJob,
     PreferenceJob,
     Result,
     RunFolder,
@@ -135,7 +136,8 @@ def _job(context: Context, dataset_id: str) -> Job:
     }
     if settings.wants_rollouts:
         recipe = context.recipe
-        return PolicyJob(
+        policy = PpoJob if settings.objective == "ppo" else PolicyJob
+        return policy(
             **common,
             rollouts=recipe.rollouts,
             rewards=recipe.rewards,

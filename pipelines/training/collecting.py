@@ -89,6 +89,8 @@ class Collector:
     async def batch(self, number: int, policy: str) -> list[Rollout]:
         """The rollouts of a batch: those to train on first, group by group, then the others."""
         groups = await self._groups(number)
+        if not self._job.compares:
+            return [row for one in groups for row in self._rows(one, policy)]
         # Stable: those without spread come last, and are trained on only where others are missing.
         groups.sort(key=lambda one: not advantages.spread(one.totals))
         wanted = self._job.rollouts.prompts
@@ -103,10 +105,10 @@ class Collector:
         return advantages.grpo(totals, self._job.scale)
 
     async def _groups(self, batch: int) -> list[Answers]:
-        """Groups until enough of them have spread, or the draws are used up."""
+        """Groups until enough of them teach something, or the draws are used up."""
         wanted, found = self._job.rollouts.prompts, list[Answers]()
         for draw in range(self._job.rollouts.draws):
-            missing = wanted - sum(advantages.spread(one.totals) for one in found)
+            missing = wanted - sum(self._teaches(one) for one in found)
             if not missing:
                 break
             had = [one.place.prompt_id for one in found]
@@ -115,6 +117,9 @@ class Collector:
                 break
             found += await self._answered([Place(batch, draw, name) for name in drawn])
         return found
+
+    def _teaches(self, group: Answers) -> bool:
+        return advantages.spread(group.totals) or not self._job.compares
 
     async def _answered(self, places: Sequence[Place]) -> list[Answers]:
         """Each place's group, verified while others are still being sampled; in the order given."""
@@ -178,9 +183,11 @@ class Collector:
             term.entry_over(prompt.entry),
         )
 
-    def _rows(self, group: Answers, policy: str, earned: Sequence[float | None]) -> list[Rollout]:
+    def _rows(
+        self, group: Answers, policy: str, earned: Sequence[float | None] | None = None
+    ) -> list[Rollout]:
         prompt_tokens = tuple(self._exercises[group.place.prompt_id][1])
-        flat = not advantages.spread(group.totals)
+        flat = not self._teaches(group)
         return [
             Rollout(
                 **group.place._asdict(),
@@ -193,7 +200,7 @@ class Collector:
                 finish_reason=answer.finish_reason,
                 terms={**group.rewards[at].terms, **group.watched[at].terms},
                 reward=group.rewards[at].total,
-                advantage=earned[at],
+                advantage=earned[at] if earned else None,
                 fate=_fate(group.rewards[at], flat),
             )
             for at, answer in enumerate(group.answers)

@@ -1,4 +1,4 @@
-"""Between TRL and the rollouts: TRL asks for a batch, and is given answers with their advantages.
+"""Between a trainer and the rollouts: it asks for a batch, and is given answers with their rewards.
 
 Everything here imports torch and belongs in a child process.
 """
@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self, cast
 
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
@@ -45,7 +45,7 @@ TRIES = 3
 
 
 class Feed:
-    """`rollout_func` of one training run. Use it as a context manager.
+    """The batches of one training run. Use it as a context manager.
 
     Args:
         runner: the event loop that everything here runs in.
@@ -60,9 +60,12 @@ class Feed:
         tokenizer: PreTrainedTokenizerBase,
         runner: asyncio.Runner,
     ) -> None:
-        self._job, self._run, self._journal, self._live = job, run, journal, live
+        self.job = job
+        """What is trained, and how."""
+        self._run, self._journal, self._live = run, journal, live
         self._tokenizer, self._runner = tokenizer, runner
         self._exercises = _exercises(job, journal, tokenizer)
+        self._model: PeftModel | None = None
         self._sampler: Sampler | None = None
         self._grader = Grader(Charge.read(run.charge)) if job.judged else None
 
@@ -85,26 +88,34 @@ class Feed:
         self._batches.close()
         self._runner.run(self._pool.__aexit__(kind, error, trace))
 
-    def __call__(self, _prompts: Sequence[object], trainer: Any) -> dict[str, Any]:
-        """A batch for TRL: tokens, the log-probabilities they were sampled with, advantages.
+    def serve(self, model: PeftModel) -> None:
+        """Answers are this model's, with the adapter on that acts."""
+        self._model = model
+
+    def batch(self, number: int) -> list[Rollout]:
+        """The answers to learn from next, group by group.
 
         Raises:
             GuardTripped: the figures of this batch say that the reward may be hacked.
             SyncMismatch: the server does not answer from the policy.
         """
-        number = trainer.state.global_step // self._job.rollouts.updates
         if self._sampler is None:
-            self._begin(number, cast("PeftModel", trainer.model))
+            assert self._model is not None, "nobody is there to answer"
+            self._begin(number, self._model)
         rollouts = self._runner.run(self._batch(number))
         self._guard(number)
-        used = rollouts[: self._job.rollouts.size]
-        exact = not any(one.logprobs for one in used)
-        return {
-            "prompt_ids": [list(one.prompt_tokens) for one in used],
-            "completion_ids": [list(one.tokens) for one in used],
-            "logprobs": None if exact else [list(one.logprobs) for one in used],
-            "earned": [one.advantage or 0.0 for one in used],
-        }
+        return rollouts[: self.job.rollouts.size]
+
+    def kept(self, number: int) -> list[Rollout]:
+        """The answers of a batch that is done.
+
+        Raises:
+            TrainingError: it is missing.
+        """
+        batch = self._batches.all().get(number)
+        if batch is None:
+            raise TrainingError(f"Batch {number} is missing in {self._run.rollouts}.")
+        return batch.rollouts[: self.job.rollouts.size]
 
     def _begin(self, number: int, model: PeftModel) -> None:
         """Everything as it was before batch `number`.
@@ -112,7 +123,7 @@ class Feed:
         Raises:
             TrainingError: a batch before it is missing.
         """
-        job, run = self._job, self._run
+        job, run = self.job, self._run
         tasks = (_task(one) for one, _ in self._exercises.values())
         self._curriculum = Curriculum(tasks, job.seed, job.pacing)
         self._figures = list[Figures]()
@@ -138,7 +149,7 @@ class Feed:
         )
 
     def _settle(self, batch: WholeBatch) -> None:
-        self._curriculum.update(tallies(batch.rollouts, main_term(self._job.rewards)))
+        self._curriculum.update(tallies(batch.rollouts, main_term(self.job.rewards)))
         self._figures.append(batch.figures)
 
     def _text(self, tokens: Sequence[int]) -> str:
@@ -174,8 +185,7 @@ class Feed:
             self._batches.add(*batch)
             self._tell(batch, handed, time.monotonic() - began)
             if attempt:
-                updates = self._job.rollouts.updates
-                self._journal.phase("train", self._job.rollouts.batches * updates)
+                self._journal.phase("train", self.job.rollouts.batches * self.job.steps)
             return batch
         raise SyncMismatch(f"Batch {number} failed {TRIES} times. The last time: {cause}")
 
@@ -194,16 +204,16 @@ class Feed:
 
     def _figures_of(self, number: int, rollouts: Sequence[Rollout], handed: Handed) -> Figures:
         """Entropy, divergence and gap are those of the update before this batch."""
-        watched = [one.terms[term.name].value for term in self._job.watched for one in rollouts]
+        watched = [one.terms[term.name].value for term in self.job.watched for one in rollouts]
         known = [value for value in watched if value is not None]
-        form = next((one.name for one in self._job.rewards if one.verifier == "format"), "")
+        form = next((one.name for one in self.job.rewards if one.verifier == "format"), "")
         return Figures(
             batch=number,
             n=len(rollouts),
             reward=_mean(one.reward for one in rollouts),
             watched=_mean(known),
             watched_n=len(known),
-            main=_mean(one.terms[main_term(self._job.rewards)].value for one in rollouts),
+            main=_mean(one.terms[main_term(self.job.rewards)].value for one in rollouts),
             format=_mean(one.terms[form].value for one in rollouts if form),
             length=_mean(float(len(one.tokens)) for one in rollouts),
             repetition=_mean(repeated(one.text.split(), NGRAM) for one in rollouts),
@@ -219,19 +229,19 @@ class Feed:
         flat = sum(one.fate == "no_spread" for one in rollouts)
         told = figures._asdict() | {
             "tokens": sum(len(one.tokens) for one in rollouts),
-            "groups_without_spread": flat / self._job.rollouts.group,
+            "groups_without_spread": flat / self.job.rollouts.group,
             "sync_seconds": handed.seconds,
             "sync_proven": handed.proven,
             "rounding_noise": handed.noise,
             "rollout_seconds": seconds,
         }
-        step = figures.batch * self._job.rollouts.updates + 1
+        step = figures.batch * self.job.steps + 1
         for name in _TOLD:
             if told.get(name) is not None:
                 self._journal.metric(step, name, float(told[name]))
 
     def _guard(self, number: int) -> None:
-        found = tripped(self._figures, self._job.guards)
+        found = tripped(self._figures, self.job.guards)
         if not found:
             return
         write_whole(self._run.paused, json.dumps([one._asdict() for one in found]))

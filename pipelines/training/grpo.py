@@ -11,6 +11,8 @@ as it comes, so a run that was killed ends with the very same adapter.
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +22,8 @@ from pipelines.training.journal import Journal
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+    from pipelines.training.feeding import Feed
 
 
 def train(job: PolicyJob, run: RunFolder, journal: Journal, checkpoint: Path | None) -> None:
@@ -54,12 +58,25 @@ def train(job: PolicyJob, run: RunFolder, journal: Journal, checkpoint: Path | N
             model=models.base_model(job),
             peft_config=models.adapter_config(job),
             reward_funcs=[advantages],
-            rollout_func=feed,
+            rollout_func=partial(rollouts, feed),
         )
         model = cast("PeftModel", trainer.model)
+        feed.serve(model)
         models.in_float32(model)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     models.save_adapter(model, run.adapter)
+
+
+def rollouts(feed: "Feed", _prompts: Sequence[object], trainer: Any) -> dict[str, Any]:
+    """A batch for TRL: tokens, the log-probabilities they were sampled with, advantages."""
+    used = feed.batch(trainer.state.global_step // feed.job.steps)
+    exact = not any(one.logprobs for one in used)
+    return {
+        "prompt_ids": [list(one.prompt_tokens) for one in used],
+        "completion_ids": [list(one.tokens) for one in used],
+        "logprobs": None if exact else [list(one.logprobs) for one in used],
+        "earned": [one.advantage or 0.0 for one in used],
+    }
 
 
 def advantages(earned: list[float], **_: Any) -> list[float]:

@@ -74,7 +74,7 @@ class JudgeJob(Job):
 class PolicyJob(Job, Train):
     """Training a policy on the rewards of its own answers."""
 
-    objective: Literal["grpo", "rloo"]
+    objective: Literal["grpo", "rloo", "ppo"]
     rollouts: Rollouts
     rewards: tuple[RewardTerm, ...]
     """What an answer earns."""
@@ -105,9 +105,39 @@ class PolicyJob(Job, Train):
         return self.rollouts.served_as
 
     @property
+    def compares(self) -> bool:
+        """Whether an advantage is how an answer compares with its group's; a critic needs none."""
+        return True
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps a batch."""
+        return self.rollouts.updates
+
+    @property
     def accumulation_steps(self) -> int:
         """Micro-batches whose gradients make one update."""
         return self.rollouts.size // (self.batch_size * self.rollouts.updates)
+
+
+class PpoJob(PolicyJob):
+    """Training a policy, and its critic beside it."""
+
+    objective: Literal["ppo"]
+    module = "pipelines.training.ppo"
+
+    @property
+    def compares(self) -> bool:
+        return False
+
+    @property
+    def steps(self) -> int:
+        return self.rollouts.updates * self.ppo_epochs
+
+    @property
+    def value_rate(self) -> float:
+        """Peak learning rate of the critic."""
+        return self.value_learning_rate or self.learning_rate
 
 
 def read_job(path: Path) -> Job:
@@ -124,9 +154,9 @@ def read_job(path: Path) -> Job:
 
 # In this order: a job from before there were several objectives does not say its own.
 _AnyJob = Annotated[
-    SftJob | PreferenceJob | JudgeJob | PolicyJob, Field(union_mode="left_to_right")
+    SftJob | PreferenceJob | JudgeJob | PpoJob | PolicyJob, Field(union_mode="left_to_right")
 ]
-_JOBS: TypeAdapter[SftJob | PreferenceJob | JudgeJob | PolicyJob] = TypeAdapter(_AnyJob)
+_JOBS: TypeAdapter[SftJob | PreferenceJob | JudgeJob | PpoJob | PolicyJob] = TypeAdapter(_AnyJob)
 
 
 class Result(BaseModel):

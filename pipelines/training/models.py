@@ -101,7 +101,8 @@ def in_float32(model: PeftModel) -> None:
 def save_adapter(model: PeftModel, target: Path) -> None:
     """Save the adapter as a plain folder that vLLM and PEFT open whatever its name was."""
     with whole_folder(target) as partial:
-        model.save_pretrained(str(partial))
+        # Of several adapters the one that acts.
+        model.save_pretrained(str(partial), selected_adapters=[model.active_adapter])
         if (named := partial / ADAPTER).is_dir():
             for path in named.iterdir():
                 path.rename(partial / path.name)

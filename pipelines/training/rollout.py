@@ -38,7 +38,7 @@ class Rollout(BaseModel):
     reward: float | None = None
     """None if a rule could not decide."""
     advantage: float | None = None
-    """None unless it is trained on."""
+    """None unless it is trained on; none with a critic either, which finds one for each token."""
     fate: Fate = "used"
 
     def id(self, training_run_id: str) -> str:

@@ -34,10 +34,15 @@ def prompts_once(backbone: Any, width: int) -> Iterator[None]:
         if len(first) == len(which):
             return whole(input_ids=input_ids, attention_mask=attention_mask, **how)
         how |= {"past_key_values": DynamicCache(config=backbone.config), "use_cache": True}
+        places = how.pop("position_ids", None)
+        early = late = None
+        if places is not None:
+            early, late = places[first, :width], places[:, width:]
         ids, mask = input_ids[first, :width], attention_mask[first, :width]
-        before = whole(input_ids=ids, attention_mask=mask, **how)
+        before = whole(input_ids=ids, attention_mask=mask, position_ids=early, **how)
         how["past_key_values"].batch_select_indices(which)
-        said = whole(input_ids=input_ids[:, width:], attention_mask=attention_mask, **how)
+        ids = input_ids[:, width:]
+        said = whole(input_ids=ids, attention_mask=attention_mask, position_ids=late, **how)
         hidden = (before.last_hidden_state[which], said.last_hidden_state)
         said.last_hidden_state = torch.cat(hidden, dim=1)
         return said
