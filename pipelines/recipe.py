@@ -5,7 +5,7 @@ The docstring under a field is its help (`preceptor recipe fields`).
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,7 @@ from pydantic import (
 from judges.certify import Criteria
 from judges.rewards import EFFICIENCY, JUDGE, OWN, RewardTerm, check_terms
 from judges.verifiers import versioned
+from pipelines.store.pairs import Authority
 from pipelines.training.curriculum import Pacing
 from pipelines.training.guards import Guards
 from teachers.errors import ConfigError, VerifierError
@@ -250,6 +251,9 @@ class Pairs(Section):
     rejected then stay apart as rounds go on (arXiv 2508.06026)."""
     minimum: int = Field(default=50, ge=1)
     """Fewer pairs than this stop the round."""
+    weights: dict[Authority, Annotated[float, Field(gt=0)]] = {"human": 2.0}
+    """How much a pair counts by who says which side is better (`human`, `verifier`, `construction`,
+    `judge`), to a reward model (`train.objective: reward`); 1 if not given."""
 
     @model_validator(mode="after")
     def _constructed(self) -> Self:
@@ -272,6 +276,18 @@ class Lessons(Section):
     """Share of the constructed pairs that it never sees and is certified on."""
     certify: Criteria = Criteria()
     """What it has to reach on every principle's sealed cases."""
+
+
+class Appraisal(Section):
+    """What a reward model (`train.objective: reward`) has to show before it is used."""
+
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the prompts whose pairs it never learns from and is measured on."""
+    min_pairs: int = Field(default=50, ge=1)
+    """Fewer held-out pairs than this stop the round before training."""
+    alpha: float = Field(default=0.01, gt=0, lt=1)
+    """It has to be right more often than whoever always takes the longer answer, with a p-value
+    (McNemar, exact, two-sided) below this; the interval of its accuracy has to lie above 50 %."""
 
 
 class Build(Section):
@@ -352,7 +368,7 @@ class Rollouts(Section):
         return self.prompts * self.group
 
 
-Objective = Literal["sft", "dpo", "kto", "orpo", "simpo", "judge", "grpo", "rloo"]
+Objective = Literal["sft", "dpo", "kto", "orpo", "simpo", "judge", "reward", "grpo", "rloo"]
 
 # By TRL's names, the one that is meant if none is given first.
 _LOSSES = {
@@ -379,6 +395,7 @@ _ONLY_FOR = {
     "soft_labels": ("dpo", "orpo", "simpo"),
     "margin": ("simpo",),
     "precompute_reference": ("dpo", "kto"),
+    "center_coefficient": ("judge", "reward"),
     "kl": _POLICY,
     "clip_low": _POLICY,
     "clip_high": _POLICY,
@@ -392,8 +409,9 @@ class Train(Tuning):
 
     objective: Objective = "sft"
     """`sft` learns from right answers, dpo, kto, orpo and simpo from pairs of a better and a worse
-    one; `judge` makes a judge of the model, not a student; grpo and rloo from the rewards of what
-    the student answers while it learns."""
+    one; `judge` makes a judge of the model, not a student, and `reward` a reward model, from the
+    same pairs as dpo; grpo and rloo learn from the rewards of what the student answers while it
+    learns."""
     loss: tuple[str, ...] = ()
     """Losses of dpo, kto or grpo by TRL's names; `sigmoid` for dpo, `kto` for kto, `dapo` for grpo
     if not given."""
@@ -409,6 +427,8 @@ class Train(Tuning):
     """By how much a chosen answer's scaled log-probability is to lead (simpo's gamma)."""
     precompute_reference: bool = False
     """Ask the base about every answer once, before training: saves time from two epochs on."""
+    center_coefficient: float = Field(default=0.01, ge=0)
+    """How strongly the scores of a pair (judge, reward) are held around 0 (arXiv 2312.09244)."""
     kl: float = Field(default=0.0, ge=0)
     """Weight of the divergence from the base; 0 leaves the base out."""
     clip_low: float | None = Field(default=None, gt=0, lt=1)
@@ -473,6 +493,11 @@ class Train(Tuning):
     def wants_pairs(self) -> bool:
         """Whether the dataset has pairs of answers, not single ones."""
         return self.objective not in ("sft", "judge", *_POLICY)
+
+    @property
+    def makes_student(self) -> bool:
+        """Whether what is trained answers people, and passes a gate before it does."""
+        return self.objective not in ("judge", "reward")
 
     @property
     def wants_rollouts(self) -> bool:
@@ -557,6 +582,8 @@ class Recipe(Section):
     """How answers become preference pairs."""
     lessons: Lessons = Lessons()
     """What a judge of one's own learns, and what it has to reach."""
+    appraisal: Appraisal = Appraisal()
+    """What a reward model has to show before it is used."""
     rollouts: Rollouts = Rollouts()
     """How the policy in training is sampled (grpo, rloo)."""
     rewards: tuple[RewardTerm, ...] = (RewardTerm(name="right", verifier=OWN),)
@@ -610,8 +637,8 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _revisions_are_judged(self) -> Self:
         judged = self.judge is not None and self.pairs.source == "judge" and self.train.wants_pairs
-        if self.pairs.revisions and not judged:
-            raise ValueError("pairs.revisions are for pairs whose better side a judge names")
+        if self.pairs.revisions and not (judged and self.train.makes_student):
+            raise ValueError("pairs.revisions are for a student's pairs, labelled by a judge")
         own = any(one.names_the_model_of(self.reviser) for one in self.judges)
         if self.pairs.revisions and own:
             raise ValueError(
@@ -683,10 +710,6 @@ class Recipe(Section):
                 raise ValueError(
                     "a judge learns from constructed pairs: pairs.source, and no pairs.anchor"
                 )
-            if self.name == "champion":
-                raise ValueError(
-                    "champion is the student that is served; a judge needs another name"
-                )
             return self
         if self.train.wants_rollouts:
             return self
@@ -702,8 +725,22 @@ class Recipe(Section):
             raise ValueError("pairs.source is judge, and there is no judge")
         if self.pairs.source == "construction" and self.pairs.anchor is not None:
             raise ValueError("pairs.anchor is for pairs that a judge labels")
+        if self.train.objective == "reward":
+            return self
         if self.judge is None and self.gate.length is None:
             raise ValueError("needs a judge or gate.length, or the gate has nothing to decide by")
+        return self
+
+    @model_validator(mode="after")
+    def _only_for_its_objective(self) -> Self:
+        if self.name == "champion" and not self.train.makes_student:
+            raise ValueError(
+                "champion is the student that is served; a judge or a reward model needs another "
+                "name"
+            )
+        weighted = self.pairs.weights != Pairs.model_fields["weights"].default
+        if self.train.objective != "reward" and (weighted or self.appraisal != Appraisal()):
+            raise ValueError("pairs.weights and appraisal are for train.objective reward")
         return self
 
     @model_validator(mode="after")

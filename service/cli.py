@@ -249,9 +249,12 @@ def promote(
     """Make a checkpoint the champion, whatever the gate said of it."""
     from pipelines.store import checkpoints
     from pipelines.store.connection import connect, transaction
+    from teachers.errors import ConfigError
 
     with transaction(connect(output.home().store)) as db:
         found = checkpoints.checkpoint(db, checkpoint)
+        if not found.answers:
+            raise ConfigError(f"{found.id[:16]} is a reward model: it answers nobody.")
         checkpoints.move_alias(db, checkpoints.CHAMPION, found.id, "promoted by hand")
     output.console().print(f"champion is now {found.id[:16]}")
 

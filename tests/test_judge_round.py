@@ -271,4 +271,4 @@ def test_the_command_line_shows_what_it_passes(place: Place, told: Cli) -> None:
 
 def test_a_judge_is_not_called_champion(place: Place, told: Cli) -> None:
     refused = told.refused("recipe", "check", str(place.recipe(name="champion")))
-    assert "a judge needs another name" in refused
+    assert "a judge or a reward model needs another name" in refused

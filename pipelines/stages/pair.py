@@ -11,6 +11,7 @@ from judges.judge import Judge
 from pipelines.check import Answered, check
 from pipelines.context import Context
 from pipelines.freeze import freeze, held_out_of
+from pipelines.hygiene.split import kept_back
 from pipelines.labelling import human_verdicts_either_way
 from pipelines.pairing import Evidence, Pair, best, labelled, preference_of
 from pipelines.stages import compare
@@ -41,14 +42,18 @@ async def run(context: Context) -> dict[str, Any]:
     with transaction(context.db) as db:
         pairs.put_pairs(db, context.round_id, map(_stored, kept_pairs), out)
     table = _yield_table(compared, kept_pairs, out)
-    if len(kept_pairs) < context.recipe.pairs.minimum:
+    learned = [one for one in kept_pairs if not is_held_out(context, one.compared.prompt.id)]
+    if len(learned) < context.recipe.pairs.minimum:
         raise RoundStopped(
-            f"Only {len(kept_pairs)} pairs can be learned from; the recipe asks for "
+            f"Only {len(learned)} pairs can be learned from; the recipe asks for "
             f"{context.recipe.pairs.minimum} (pairs.minimum).\n{show(table)}",
             hint=_ADVICE,
         )
-    rows = [_row(context, pair) for pair in kept_pairs]
-    samples = [side.id for pair in kept_pairs for side in (pair.chosen, pair.rejected)]
+    if context.recipe.train.objective == "reward":
+        table["held_out"] = len(kept_pairs) - len(learned)
+        _refuse_unmeasurable(context, table["held_out"])
+    rows = [_row(context, pair) for pair in learned]
+    samples = [side.id for pair in learned for side in (pair.chosen, pair.rejected)]
     dataset = freeze(context, "preference", rows, samples)
     return {"dataset": dataset.id, "rows": dataset.rows, "path": str(dataset.path), **table}
 
@@ -57,6 +62,22 @@ _ADVICE = (
     "More prompts or more answers a prompt (teacher.sampling.n), a smaller pairs.min_margin, or "
     "preceptor query 'select reason, count(*) from pair_rejections group by 1' to see what is lost."
 )
+
+
+def is_held_out(context: Context, prompt_id: str) -> bool:
+    """Whether a prompt's pairs are not learned from, because a reward model is measured on them."""
+    recipe = context.recipe
+    return recipe.train.objective == "reward" and kept_back(prompt_id, recipe.appraisal.held_out)
+
+
+def _refuse_unmeasurable(context: Context, held_out: int) -> None:
+    """Said before training: nothing could show whether the reward model is any good."""
+    if held_out < (least := context.recipe.appraisal.min_pairs):
+        raise RoundStopped(
+            f"{held_out} pairs are held out to measure the reward model on, and it takes {least} "
+            "(appraisal.min_pairs).",
+            hint="More prompts, a larger appraisal.held_out, or a smaller appraisal.min_pairs.",
+        )
 
 
 def _judges(context: Context) -> list[Judge]:
@@ -90,13 +111,17 @@ def _outcome(context: Context, one: SideBySide, evidence: Evidence) -> Pair | Pa
 
 
 def _row(context: Context, pair: Pair) -> dict[str, Any]:
-    """TRL's conversational preference columns, and how sure the label is."""
-    question = context.recipe.template.zero_shot(pair.compared.prompt)
+    """TRL's conversational preference columns, and how sure the label is; for a reward model, also
+    who says so and how much that counts."""
+    recipe = context.recipe
+    question = recipe.template.zero_shot(pair.compared.prompt)
+    by = {"source": pair.source, "weight": recipe.pairs.weights.get(pair.source, 1.0)}
     return {
         "prompt": [message.model_dump() for message in question],
         "chosen": [{"role": "assistant", "content": pair.chosen.text}],
         "rejected": [{"role": "assistant", "content": pair.rejected.text}],
         "p": round(pair.p, 6),
+        **(by if recipe.train.objective == "reward" else {}),
     }
 
 

@@ -18,6 +18,7 @@ from pipelines.training.job import (
     PolicyJob,
     PreferenceJob,
     Result,
+    RewardJob,
     RunFolder,
     SftJob,
 )
@@ -56,7 +57,7 @@ async def run(context: Context) -> dict[str, Any]:
         with transaction(context.db) as db:
             checkpoints.close_training(db, run_id, "failed", error=str(failed))
         raise
-    checkpoint = _checkpoint(run_id, folder, result)
+    checkpoint = _checkpoint(run_id, job, folder, result)
     with transaction(context.db) as db:
         checkpoints.add_checkpoint(db, checkpoint)
         if context.recipe.train.objective == "judge":
@@ -143,19 +144,17 @@ def _job(context: Context, dataset_id: str) -> Job:
             guards=recipe.guards,
             pacing=recipe.pacing,
         )
-    kind: type[Job] = PreferenceJob if settings.wants_pairs else SftJob
-    if settings.objective == "judge":
-        kind = JudgeJob
-    return kind(**common)
+    named: dict[str, type[Job]] = {"sft": SftJob, "judge": JudgeJob, "reward": RewardJob}
+    return named.get(settings.objective, PreferenceJob)(**common)
 
 
-def _checkpoint(run_id: str, folder: Path, result: Result) -> Checkpoint:
+def _checkpoint(run_id: str, job: Job, folder: Path, result: Result) -> Checkpoint:
     return Checkpoint(
         id=content_id("checkpoint", [run_id, result.steps, result.weights]),
         training_run_id=run_id,
         step=result.steps,
         adapter=folder / "adapter",
         adapter_sha256=result.adapter_sha256,
-        merged=folder / "merged",
+        merged=folder / ("merged" if job.answers else "adapter"),
         weights=result.weights,
     )

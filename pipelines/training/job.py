@@ -38,6 +38,8 @@ class Job(Tuning):
 
     module: ClassVar[str]
     """What to run in the child process."""
+    answers: ClassVar[bool] = True
+    """Whether what is trained answers in words: then it is merged to be served, and measured."""
 
     def same_as(self, other: "Job") -> bool:
         """Whether both train the same; files may have moved in between."""
@@ -69,6 +71,14 @@ class JudgeJob(Job):
     """The verdicts good and bad; each must be one token at the start of the judge's turn."""
     center_coefficient: float = Field(default=0.01, ge=0)
     """How strongly the scores of a pair are held around 0, where yes and no are even."""
+
+
+class RewardJob(Job, Train):
+    """Training a model that gives an answer a number."""
+
+    objective: Literal["reward"]
+    module = "pipelines.training.reward"
+    answers = False
 
 
 class PolicyJob(Job, Train):
@@ -123,10 +133,8 @@ def read_job(path: Path) -> Job:
 
 
 # In this order: a job from before there were several objectives does not say its own.
-_AnyJob = Annotated[
-    SftJob | PreferenceJob | JudgeJob | PolicyJob, Field(union_mode="left_to_right")
-]
-_JOBS: TypeAdapter[SftJob | PreferenceJob | JudgeJob | PolicyJob] = TypeAdapter(_AnyJob)
+_Kinds = SftJob | PreferenceJob | JudgeJob | RewardJob | PolicyJob
+_JOBS: TypeAdapter[_Kinds] = TypeAdapter(Annotated[_Kinds, Field(union_mode="left_to_right")])
 
 
 class Result(BaseModel):
@@ -145,7 +153,7 @@ class Result(BaseModel):
     adapter_sha256: str
     """Of the adapter's safetensors file."""
     weights: str
-    """Fingerprint of the merged copy."""
+    """Fingerprint of the merged copy; where nothing is merged, the adapter's SHA-256."""
     resumed_from: int
     """Step that this process went on from; 0 if it began."""
 

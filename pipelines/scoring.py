@@ -1,0 +1,130 @@
+"""Stored answers are given their scores by a reward model, in a process of its own.
+
+A score is kept as it comes, so nothing is scored twice; whoever stops goes on from there.
+"""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from pipelines.store import checkpoints, reward_scores
+from pipelines.store.checkpoints import Checkpoint
+from pipelines.store.reward_scores import RewardScore
+from pipelines.training.job import RewardJob
+from pipelines.training.run import environment
+from pipelines.training.score_job import Scorable, Scored, ScoreFolder, ScoreJob
+from pipelines.workbench import Workbench
+from teachers.engine import has_nvidia, tail
+from teachers.errors import ConfigError, TrainingError
+from teachers.files import Growing, sha256_of
+from teachers.process import kill_group
+from teachers.progress import step
+from teachers.records import Message, content_id
+
+POLL_S = 0.2
+
+
+class Answer(NamedTuple):
+    """A stored answer, and the question it is scored as an answer to."""
+
+    sample_id: str
+    question: tuple[Message, ...]
+    text: str
+
+
+async def scored(
+    bench: Workbench, model: Checkpoint, answers: Sequence[Answer], what: str
+) -> list[float]:
+    """Each answer's score as the head reads it, in order.
+
+    Raises:
+        ConfigError: the checkpoint is no reward model.
+        TrainingError: its files have changed, or the scoring process failed.
+    """
+    job = _job(bench, model)
+    ids = [_id(model, one) for one in answers]
+    stored = reward_scores.known(bench.db, ids)
+    missing = {name: one for name, one in zip(ids, answers, strict=True) if name not in stored}
+    if missing:
+        await bench.stop_engine_on_gpu()
+        with step(bench.progress, what, len(missing)):
+            await _score(bench, model, job, missing)
+        stored = reward_scores.known(bench.db, ids)
+    return [stored[name] for name in ids]
+
+
+def _id(model: Checkpoint, one: Answer) -> str:
+    question = [message.model_dump() for message in one.question]
+    return content_id("reward_score", [model.adapter_sha256, question, one.text])
+
+
+def _job(bench: Workbench, model: Checkpoint) -> ScoreJob:
+    if model.answers:
+        raise ConfigError(
+            f"{model.id[:16]} is no reward model.", hint="train.objective: reward trains one."
+        )
+    if sha256_of(model.adapter / "adapter_model.safetensors") != model.adapter_sha256:
+        raise TrainingError(f"{model.adapter} is not what was trained: its files have changed.")
+    trained = RewardJob.model_validate_json(checkpoints.job_of(bench.db, model))
+    return ScoreJob(
+        base=trained.base, adapter=model.adapter, device="gpu" if has_nvidia() else "cpu"
+    )
+
+
+async def _score(
+    bench: Workbench, model: Checkpoint, job: ScoreJob, missing: dict[str, Answer]
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="score-", dir=bench.home.root) as root:
+        folder = ScoreFolder(Path(root))
+        folder.job.write_text(job.model_dump_json())
+        with folder.rows.open("w") as rows:
+            for name, one in missing.items():
+                said = Message(role="assistant", content=one.text)
+                row = Scorable(id=name, question=one.question, answer=said)
+                rows.write(row.model_dump_json() + "\n")
+        with folder.log.open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-u", "-m", "pipelines.training.score", root),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=asyncio.subprocess.STDOUT,
+                env=environment(),
+                start_new_session=True,
+            )
+        try:
+            await _keep(bench, model, process, folder, missing)
+        finally:
+            if process.returncode is None:
+                kill_group(process.pid)
+                await process.wait()
+
+
+async def _keep(
+    bench: Workbench,
+    model: Checkpoint,
+    process: asyncio.subprocess.Process,
+    folder: ScoreFolder,
+    missing: dict[str, Answer],
+) -> None:
+    """Commit scores as they come, until the process has ended."""
+    lines, kept, ended = Growing(folder.scores), 0, False
+    while not ended:
+        await asyncio.sleep(POLL_S)
+        ended = process.returncode is not None  # asked first, so that its last lines are read
+        scores = [
+            RewardScore(one.id, model.adapter_sha256, missing[one.id].sample_id, one.score)
+            for one in map(Scored.model_validate_json, lines.new())
+        ]
+        if scores:
+            await bench.writer.commit(partial(reward_scores.add, scores=scores))
+            kept += len(scores)
+            bench.progress.update(kept)
+    if process.returncode or kept < len(missing):
+        raise TrainingError(
+            f"The scoring process ended with code {process.returncode}.",
+            hint=f"Its log ends:\n{tail(folder.log, 12)}",
+        )
