@@ -76,7 +76,7 @@ class Appraisal(BaseModel):
     by: dict[str, dict[str, Share]]
     """The accuracy by who labelled, by the principle that decided most, and by length."""
     scores: Spread
-    """Of the base's own answers to the held-out prompts, before they are normalised."""
+    """Of the round's answers to the held-out prompts, before they are normalised."""
 
     def faults(self, alpha: float) -> list[str]:
         """Why it may not be used; nothing if it may."""
@@ -90,12 +90,12 @@ class Appraisal(BaseModel):
                 f"{alpha:g})"
             )
         if not self.scores.deviation > 0:
-            found.append("it scores all answers of the base alike")
+            found.append("it scores all answers alike")
         return found
 
     @property
     def norm(self) -> Norm:
-        """What makes the base's own answers score 0 on average, with a deviation of 1."""
+        """What makes the round's answers score 0 on average, with a deviation of 1."""
         return Norm(mean=self.scores.mean, deviation=self.scores.deviation, samples=self.scores.n)
 
 
@@ -103,7 +103,7 @@ def appraised(pairs: Sequence[HeldOut], scores: Sequence[float]) -> Appraisal:
     """Measure a reward model.
 
     Args:
-        scores: of the base's own answers, two at least.
+        scores: of the round's answers to held-out prompts, two at least.
 
     Raises:
         ValueError: there are no pairs.

@@ -323,6 +323,7 @@ def _print_rows(rows: "Rows", json_: bool) -> None:
 
 
 def _show_outcome(console: "Console", outcome: "Outcome") -> None:
+    from service.appraisals import show_appraised
     from service.judges import show_trained
     from service.tables import show_gate
 
@@ -330,6 +331,9 @@ def _show_outcome(console: "Console", outcome: "Outcome") -> None:
     console.print()
     if "certify" in reports:
         show_trained(console, reports["certify"])
+        return
+    if "appraise" in reports:
+        show_appraised(console, reports["appraise"])
         return
     show_gate(console, reports["gate"])
     console.print()
@@ -349,7 +353,7 @@ def _leave_serving(
     from service.status import next_steps
 
     if "gate" not in outcome.reports:
-        console.print("nothing new is served: a judge is no student")
+        console.print("nothing new is served: what was trained is no student")
         return
     if not outcome.promoted:
         console.print("nothing new is served: the gate refused, for the reason above")

@@ -13,7 +13,7 @@ from teachers.errors import RoundStopped
 
 NAME = "appraise"
 MOST_ANSWERS = 512
-"""So many of the base's own answers say well enough where its scores lie."""
+"""So many answers say well enough where its scores lie."""
 
 
 async def run(context: Context) -> dict[str, Any]:
@@ -21,7 +21,7 @@ async def run(context: Context) -> dict[str, Any]:
     alias if it is better than length and than chance.
 
     Raises:
-        RoundStopped: the base has answered no held-out prompt.
+        RoundStopped: hardly a held-out prompt was answered.
     """
     checkpoint = checkpoints.checkpoint(context.db, context.report(train.NAME)["checkpoint"])
     found = await _measured(context, checkpoint)
@@ -54,16 +54,17 @@ async def _measured(context: Context, checkpoint: Checkpoint) -> Appraisal:
         for one in held_out
         for name, text in ((one.chosen_sample, one.chosen), (one.rejected_sample, one.rejected))
     ]
-    own = _own_answers(context)
-    scores = await scored(context, checkpoint, sides + own, "score held-out pairs")
+    usual = _usual_answers(context)
+    scores = await scored(context, checkpoint, sides + usual, "score held-out pairs")
     leads = zip(scores[: len(sides) : 2], scores[1 : len(sides) : 2], strict=True)
     return appraised(
         [HeldOut(one, *two) for one, two in zip(held_out, leads, strict=True)], scores[len(sides) :]
     )
 
 
-def _own_answers(context: Context) -> list[Answer]:
-    """Answers of the student's base to held-out prompts; plain ones where there are any.
+def _usual_answers(context: Context) -> list[Answer]:
+    """What the teacher, by default the student's base, answers to held-out prompts; under no orders
+    where there is such.
 
     Raises:
         RoundStopped: there are not two.
@@ -76,10 +77,10 @@ def _own_answers(context: Context) -> list[Answer]:
         if (text := one.sample.text).strip() and one.purpose != sample.ANCHOR
     ]
     plain = [answer for purpose, answer in found if purpose == sample.PURPOSE]
-    own = (plain or [answer for _, answer in found])[:MOST_ANSWERS]
-    if len(own) < 2:
+    usual = (plain or [answer for _, answer in found])[:MOST_ANSWERS]
+    if len(usual) < 2:
         raise RoundStopped(
-            f"There are {len(own)} answers to held-out prompts to hold scores against.",
+            f"There are {len(usual)} answers to held-out prompts to hold scores against.",
             hint="More prompts (supply), or a larger appraisal.held_out.",
         )
-    return own
+    return usual

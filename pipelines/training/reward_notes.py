@@ -38,7 +38,7 @@ class Origin(_Note):
 
 
 class Norm(_Note):
-    """What its scores are held against: those of the base's own answers."""
+    """Where the scores of usual answers lie."""
 
     file = "norm.json"
 

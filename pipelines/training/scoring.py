@@ -76,8 +76,8 @@ class Scorer:
         return cls(model, head, Norm.of(folder))
 
     def scores(self, rows: Sequence[Row]) -> list[float]:
-        """In deviations from the mean of the base's own answers, where an appraisal has measured
-        that; else as `raw` has them."""
+        """In deviations from the mean of usual answers, where an appraisal has measured that; else
+        as `raw` has them."""
         raw = self.raw(rows)
         return [self._norm.apply(score) for score in raw] if self._norm else raw
 

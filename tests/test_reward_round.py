@@ -1,0 +1,214 @@
+"""Whole reward rounds: pairs that a judge labelled, a reward model trained on most of them, and
+measured on the rest before it gets a name.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.hygiene.split import kept_back
+from pipelines.training.reward_notes import Norm
+from teachers.errors import RoundStopped
+from tests.commands import Cli
+from tests.places import Meddler, Place
+from tests.steered import constitution, principle, requests
+from tests.tiny import tiny_model
+
+TRAIN, N, SHARE = 120, 4, 0.4
+# About half of all scripted answers end in a number with it, long ones and short ones alike.
+DIGIT = "1"
+TASTE = principle("ones", "The answer has a one in it.", DIGIT)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def usual(root: Path) -> dict[str, Any]:
+    """What the recipes of this file say."""
+    open_ = {"path": "open.jsonl", "name": "open", "verifier": "none"}
+    return {
+        "name": "taste",
+        "student": {"weights": str(root / "model")},
+        "constitution": "tested.yaml",
+        "judge": {"weights": str(root / "model")},
+        "supply": {"files": [{**open_, "train": TRAIN, "held_out": 0}]},
+        "teacher": {"sampling": {"n": N, "max_tokens": 64}, "concurrency": 8},
+        "pairs": {"minimum": 10, "weights": {"judge": 0.5}},
+        "train": {
+            "objective": "reward",
+            "rank": 8,
+            "epochs": 6,
+            "learning_rate": 5e-3,
+            "max_length": 400,
+        },
+        "appraisal": {"held_out": SHARE, "min_pairs": 20},
+    }
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """One whole round, start to end, of a reward model that passes."""
+    root = tmp_path_factory.mktemp("reward")
+    tiny_model(root / "model")
+    requests(root, 4 * TRAIN)
+    constitution(root, TASTE)
+    place = Place(root, usual(root), "--judge", f"keyword:{DIGIT}")
+    place.run(place.recipe())
+    place.keep()
+    return place
+
+
+@pytest.fixture
+def place(first: Place) -> Place:
+    """The first round, just done."""
+    first.back()
+    return first
+
+
+def report(place: Place, stage: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(place.one("select report from stages where name = ?", stage))
+    return found
+
+
+def trained_on(place: Place) -> list[dict[str, Any]]:
+    """The frozen rows."""
+    path = Path(place.one("select path from datasets"))
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_it_is_measured_and_gets_its_name(place: Place) -> None:
+    found = report(place, "appraise")
+    assert (found["passed"], found["alias"], found["faults"]) == (True, "taste", [])
+    assert place.ask("select name, checkpoint_id, why from aliases") == [
+        ("taste", found["checkpoint"], "appraised")
+    ]
+    hits, n, low, _ = found["accuracy"]
+    assert n == report(place, "pair")["held_out"] >= 20
+    assert low > 0.5
+    assert hits - found["longer"][0] == found["gained"] - found["lost"] > 0
+    assert sum(group[1] for group in found["by"]["length"].values()) == n
+    assert found["by"]["source"] == {"judge": found["accuracy"]}
+    assert found["by"]["principle"] == {"ones": found["accuracy"]}
+    assert 0 <= found["calibration_error"] < 0.5
+    assert place.ask("select name from stages order by started_at") == [
+        (name,) for name in ("supply", "sample", "compare", "pair", "train", "appraise")
+    ]
+
+
+def test_usual_answers_score_zero_with_a_deviation_of_one(place: Place) -> None:
+    from statistics import fmean, pstdev
+
+    folder = Path(place.one("select adapter_path from checkpoints"))
+    norm = Norm.of(folder)
+    assert norm is not None
+    rows = place.ask(
+        "select score, prompt_id from reward_scores join samples on samples.id = sample_id"
+    )
+    scores = [norm.apply(score) for score, _ in rows]
+    assert all(kept_back(name, SHARE) for _, name in rows)
+    # The pairs' sides are among the answers that it was measured on.
+    assert len(scores) == norm.samples
+    assert fmean(scores) == pytest.approx(0, abs=1e-6)
+    assert pstdev(scores) == pytest.approx(1, abs=1e-6)
+
+
+def test_held_out_prompts_are_not_trained_on(place: Place) -> None:
+    held_out = {
+        question
+        for name, question in place.ask("select id, question from prompts")
+        if kept_back(name, SHARE)
+    }
+    rows = trained_on(place)
+    assert len(rows) == report(place, "pair")["rows"]
+    assert not held_out & {row["prompt"][-1]["content"] for row in rows}
+    learned = place.ask(
+        "select distinct prompt_id from dataset_rows join samples on samples.id = sample_id"
+    )
+    assert not any(kept_back(name, SHARE) for (name,) in learned)
+
+
+def test_its_rows_say_who_labelled_them_and_how_much_that_counts(place: Place) -> None:
+    assert {(row["source"], row["weight"], row["p"]) for row in trained_on(place)} == {
+        ("judge", 0.5, 0.95)
+    }
+
+
+def test_a_second_run_scores_nothing(place: Place) -> None:
+    before = place.one("select max(created_at) from reward_scores")
+    place.run(place.recipe())
+    assert place.one("select max(created_at) from reward_scores") == before
+
+
+def test_a_killed_appraisal_goes_on_where_it_was(place: Place) -> None:
+    every = place.one("select count(*) from reward_scores")
+    place.empty()
+
+    def stop() -> None:
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        place.run(place.recipe(), Meddler("score held-out pairs", 1, stop))
+    kept = place.ask("select id, created_at from reward_scores")
+    assert 0 < len(kept) < every
+    assert not list(place.home.root.glob("score-*"))
+    place.run(place.recipe())
+    assert set(kept) < set(place.ask("select id, created_at from reward_scores"))
+    assert place.one("select count(*) from reward_scores") == every
+
+
+def test_what_is_no_better_than_length_gets_no_name(place: Place, told: Cli) -> None:
+    place.empty()
+    changes = {"train": {"epochs": 1, "learning_rate": 1e-6}}
+    said = told("run", str(place.recipe(**changes)))
+    assert said.code == 0
+    found = report(place, "appraise")
+    assert (found["passed"], found["alias"]) == (False, None)
+    assert place.ask("select * from aliases") == []
+    assert "not passed: " in said.out
+    assert "always the longer answer is right on 60%" in said.out
+    # The first round alone left one.
+    assert len(list(place.home.runs.glob("*/adapter/norm.json"))) == 1
+
+
+def test_too_few_held_out_pairs_are_told_before_training(place: Place) -> None:
+    place.empty()
+    with pytest.raises(RoundStopped, match=r"it takes 1000 \(appraisal.min_pairs\)"):
+        place.run(place.recipe(appraisal={"min_pairs": 1000}))
+    assert place.one("select count(*) from training_runs") == 0
+
+
+def test_the_command_line_shows_what_it_reaches(place: Place, told: Cli) -> None:
+    said = told("run", str(place.recipe()), "--serve").out
+    assert "always the longer" in said
+    assert "chosen shorter" in said
+    assert "is called taste now" in said
+    assert "nothing new is served: what was trained is no student" in said
+    status = told("status")
+    assert f"reward model taste: {report(place, 'appraise')['checkpoint'][:16]}" in status.out
+    assert "champion: none yet" in status.out
+    assert told("status", "--json").json["reward_models"][0]["name"] == "taste"
+    checked = told("recipe", "check", str(place.recipe())).out
+    assert "trains: a reward model from " in checked
+
+
+def test_it_answers_nobody(place: Place, told: Cli) -> None:
+    assert "is a reward model: it answers nobody" in told.refused("promote", "taste")
+    recipe = place.recipe(name="student", student={"weights": "checkpoint:taste"})
+    assert "is a reward model" in told.refused("run", str(recipe))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train": {"objective": "dpo"}}, "are for train.objective reward"),
+        ({"name": "champion"}, "a judge or a reward model needs another name"),
+        ({"pairs": {"revisions": 1}}, "pairs.revisions are for a student's pairs"),
+        ({"pairs": {"weights": {"nobody": 1.0}}}, "pairs.weights.nobody"),
+        ({"judge": None}, "there is no judge"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    place: Place, told: Cli, changes: dict[str, Any], said: str
+) -> None:
+    assert said in told.refused("recipe", "check", str(place.recipe(**changes)))
