@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from judges.certify import Criteria
-from judges.rewards import EFFICIENCY, JUDGE, OWN, RewardTerm, check_terms
+from judges.rewards import EFFICIENCY, JUDGE, OWN, REWARD_MODEL, RewardTerm, check_terms
 from judges.verifiers import versioned
 from pipelines.store.pairs import Authority
 from pipelines.training.curriculum import Pacing
@@ -47,7 +47,7 @@ def _check_terms(terms: Sequence[RewardTerm]) -> None:
     except ConfigError as unfit:
         raise ValueError(f"{unfit.message} {unfit.hint}".strip()) from unfit
     for term in terms:
-        if term.verifier not in (OWN, EFFICIENCY, JUDGE):
+        if term.verifier not in (OWN, EFFICIENCY, JUDGE, REWARD_MODEL):
             _check_verifier(term.verifier)
 
 
@@ -288,6 +288,14 @@ class Appraisal(Section):
     alpha: float = Field(default=0.01, gt=0, lt=1)
     """It has to be right more often than whoever always takes the longer answer, with a p-value
     (McNemar, exact, two-sided) below this; the interval of its accuracy has to lie above 50 %."""
+
+
+class RewardModel(Section):
+    """A reward model that gives a term of the reward its value (`verifier: reward_model`)."""
+
+    weights: str = Field(pattern=r"^checkpoint:.+")
+    """`checkpoint:NAME`; it has to have passed its appraisal. It is held beside the policy, with a
+    base of its own."""
 
 
 class Build(Section):
@@ -591,6 +599,8 @@ class Recipe(Section):
     watched: tuple[RewardTerm, ...] = (RewardTerm(name="watched", verifier=OWN, parser="lenient"),)
     """Measured on every answer and never learned from: the first one's score has to rise with the
     reward."""
+    reward_model: RewardModel | None = None
+    """Whose score the terms `reward_model` are."""
     guards: Guards = Guards()
     """When training pauses because its reward may be hacked."""
     pacing: Pacing = Pacing()
@@ -671,6 +681,7 @@ class Recipe(Section):
         if len(set(names)) < len(names):
             raise ValueError("rewards and watched have two terms of one name")
         self._check_judge_of_rewards()
+        self._check_reward_model()
         if rollouts.sampler == "engine":
             self._check_engine_of_rollouts()
         elif rollouts.served_as != "auto":
@@ -700,6 +711,11 @@ class Recipe(Section):
             raise ValueError("a reward asks for a judge: name one, and a constitution")
         if self.judge.kind == "compare" or self.panel:
             raise ValueError("rewards take one judge that grades: kind score or follows")
+
+    def _check_reward_model(self) -> None:
+        asked = any(term.verifier == REWARD_MODEL for term in (*self.rewards, *self.watched))
+        if asked != (self.reward_model is not None):
+            raise ValueError("reward_model names the model that terms with that verifier ask")
 
     @model_validator(mode="after")
     def _pairs_have_labels(self) -> Self:

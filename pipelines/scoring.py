@@ -11,7 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelines.store import checkpoints, reward_scores
+from sqlite_utils import Database
+
+from pipelines.source import CHECKPOINT
+from pipelines.store import checkpoints, reward_scores, rounds
 from pipelines.store.checkpoints import Checkpoint
 from pipelines.store.reward_scores import RewardScore
 from pipelines.training.job import RewardJob
@@ -19,7 +22,7 @@ from pipelines.training.run import environment
 from pipelines.training.score_job import Scorable, Scored, ScoreFolder, ScoreJob
 from pipelines.workbench import Workbench
 from teachers.engine import has_nvidia, tail
-from teachers.errors import ConfigError, TrainingError
+from teachers.errors import ConfigError, TrainingError, Uncertified
 from teachers.files import Growing, sha256_of
 from teachers.process import kill_group
 from teachers.progress import step
@@ -45,7 +48,7 @@ async def scored(
         ConfigError: the checkpoint is no reward model.
         TrainingError: its files have changed, or the scoring process failed.
     """
-    job = _job(bench, model)
+    job = score_job(bench.db, model)
     ids = [_id(model, one) for one in answers]
     stored = reward_scores.known(bench.db, ids)
     missing = {name: one for name, one in zip(ids, answers, strict=True) if name not in stored}
@@ -62,14 +65,47 @@ def _id(model: Checkpoint, one: Answer) -> str:
     return content_id("reward_score", [model.adapter_sha256, question, one.text])
 
 
-def _job(bench: Workbench, model: Checkpoint) -> ScoreJob:
+def reward_model(db: Database, name: str) -> Checkpoint:
+    """A reward model that has passed its appraisal.
+
+    Args:
+        name: a checkpoint's, `checkpoint:` before it or not.
+
+    Raises:
+        ConfigError: there is no such checkpoint.
+        Uncertified: it has not been appraised, or did not pass; with its figures.
+    """
+    model = checkpoints.checkpoint(db, name.removeprefix(CHECKPOINT))
+    report = rounds.appraisal_of(db, model.id)
+    if report is None:
+        raise Uncertified(
+            f"{name} has never been appraised as a reward model.",
+            hint="A round with train.objective: reward trains one and measures it.",
+        )
+    if not report["passed"]:
+        hits, n, low, high = report["accuracy"]
+        raise Uncertified(
+            f"The reward model {name} did not pass on {n} held-out pairs: {hits / n:.0%} right "
+            f"[{low:.0%}, {high:.0%}].\n" + "\n".join(f"  {one}" for one in report["faults"]),
+            hint="Train it on more pairs, or for longer, and run its recipe again.",
+        )
+    return model
+
+
+def score_job(db: Database, model: Checkpoint) -> ScoreJob:
+    """What a process is told that scores with a reward model.
+
+    Raises:
+        ConfigError: the checkpoint is no reward model.
+        TrainingError: its files have changed.
+    """
     if model.answers:
         raise ConfigError(
             f"{model.id[:16]} is no reward model.", hint="train.objective: reward trains one."
         )
     if sha256_of(model.adapter / "adapter_model.safetensors") != model.adapter_sha256:
         raise TrainingError(f"{model.adapter} is not what was trained: its files have changed.")
-    trained = RewardJob.model_validate_json(checkpoints.job_of(bench.db, model))
+    trained = RewardJob.model_validate_json(checkpoints.job_of(db, model))
     return ScoreJob(
         base=trained.base, adapter=model.adapter, device="gpu" if has_nvidia() else "cpu"
     )

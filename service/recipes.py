@@ -103,6 +103,7 @@ def _of_the_models(recipe: Recipe) -> Iterator[str]:
         "teacher.weights": recipe.teacher.weights,
         "pairs.anchor": recipe.pairs.anchor,
         "judge.weights": recipe.judge.weights if recipe.judge else None,
+        "reward_model.weights": recipe.reward_model.weights if recipe.reward_model else None,
     }
     every = [*named.items(), *(("panel[].weights", one.weights) for one in recipe.panel)]
     with stored() as db:

@@ -33,6 +33,7 @@ CHILDREN = {
     "pipelines.training.policy",
     "pipelines.training.policy_trainer",
     "pipelines.training.preference",
+    "pipelines.training.rater",
     "pipelines.training.restored",
     "pipelines.training.reward",
     "pipelines.training.rounding",

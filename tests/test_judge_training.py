@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from pipelines.training.job import JudgeJob, RunFolder, read_job
 from pipelines.training.journal import Journal
 from teachers.errors import TrainingError
 from teachers.files import sha256_of
-from tests.runs import Run, settings, turn
+from tests.runs import Run, copied, settings, turn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -81,8 +80,7 @@ def test_a_judge_resumes_exactly(straight: Run, tmp_path: Path) -> None:
 
     assert isinstance(straight.job, JudgeJob)
     again = RunFolder(tmp_path)
-    checkpoint = again.checkpoints / "checkpoint-8"
-    shutil.copytree(straight.files.checkpoints / checkpoint.name, checkpoint)
+    checkpoint = copied(straight.files.checkpoints / "checkpoint-8", again)
     with Journal(again.journal) as journal:
         judge.train(straight.job, again, journal, checkpoint)
     adapter = sha256_of(again.adapter / "adapter_model.safetensors")

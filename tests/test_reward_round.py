@@ -3,14 +3,17 @@ measured on the rest before it gets a name.
 """
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipelines.hygiene.split import kept_back
+from pipelines.store.connection import connect, transaction
 from pipelines.training.reward_notes import Norm
-from teachers.errors import RoundStopped
+from teachers.errors import RoundStopped, Uncertified
 from tests.commands import Cli
 from tests.places import Meddler, Place
 from tests.steered import constitution, principle, requests
@@ -19,6 +22,7 @@ from tests.tiny import tiny_model
 TRAIN, N, SHARE = 120, 4, 0.4
 # About half of all scripted answers end in a number with it, long ones and short ones alike.
 DIGIT = "1"
+ADAPTER = "select adapter_path from checkpoints where adapter_path = merged_path"
 TASTE = principle("ones", "The answer has a one in it.", DIGIT)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -99,7 +103,7 @@ def test_it_is_measured_and_gets_its_name(place: Place) -> None:
 def test_usual_answers_score_zero_with_a_deviation_of_one(place: Place) -> None:
     from statistics import fmean, pstdev
 
-    folder = Path(place.one("select adapter_path from checkpoints"))
+    folder = Path(place.one(ADAPTER))
     norm = Norm.of(folder)
     assert norm is not None
     rows = place.ask(
@@ -196,6 +200,85 @@ def test_it_answers_nobody(place: Place, told: Cli) -> None:
     assert "is a reward model: it answers nobody" in told.refused("promote", "taste")
     recipe = place.recipe(name="student", student={"weights": "checkpoint:taste"})
     assert "is a reward model" in told.refused("run", str(recipe))
+
+
+# --- As a reward --------------------------------------------------------------------------------
+
+
+def practice(place: Place, weights: str = "checkpoint:taste", **train: Any) -> Path:
+    """A recipe of a policy that is paid by the reward model."""
+    content = yaml.safe_load(place.recipe("--right", "0.4", "--right-after", "0.95").read_text())
+    for section in ("constitution", "judge", "pairs", "appraisal"):
+        del content[section]
+    content |= {
+        "name": "practice",
+        "supply": {"generators": [{"generator": "chain_sum", "train": 12, "held_out": 60}]},
+        "rollouts": {
+            "sampler": "transformers",
+            "batches": 2,
+            "prompts": 3,
+            "group": 4,
+            "max_tokens": 8,
+            "draws": 1,
+        },
+        "rewards": [{"name": "taste", "verifier": "reward_model"}],
+        "reward_model": {"weights": weights},
+        "watched": [{"name": "right", "verifier": "own"}],
+        "train": {"objective": "grpo", "rank": 4, "batch_size": 6, "max_length": 400, **train},
+        "gate": {"max_tokens": 64, "min_items": 50, "beat_few_shot": False},
+    }
+    path = place.root / "practice.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_a_policy_is_paid_by_what_the_reward_model_says(place: Place) -> None:
+    from pipelines.training.models import tokenizer_of
+    from pipelines.training.rater import Rater
+    from pipelines.training.score_job import ScoreJob
+    from teachers.records import Message
+
+    place.run(practice(place))
+    rows = place.ask(
+        "select question, text, finish_reason, value, reward from rollouts"
+        " join rollout_terms on rollout_id = rollouts.id join prompts on prompts.id = prompt_id"
+        " where name = 'taste'"
+    )
+    assert len(rows) == 2 * 3 * 4
+    assert len({value for *_, value, _ in rows}) > 2
+    assert all(0 < value < 1 and value == reward for *_, value, reward in rows)
+    base, folder = place.root / "model", Path(place.one(ADAPTER))
+    rater = Rater(ScoreJob(base=base, adapter=folder, device="cpu"))
+    question, text, ended, value, _ = rows[0]
+    asked = [Message(role="user", content=question)]
+    assert tokenizer_of(base).eos_token_id is not None
+    assert rater.rate(asked, [text], [ended != "length"]) == pytest.approx([value], abs=1e-2)
+
+
+def test_one_that_did_not_pass_pays_nobody(place: Place) -> None:
+    checkpoint = report(place, "appraise")["checkpoint"]
+    failed = {"passed": False, "faults": ["its interval begins at 40%"]}
+    with closing(connect(place.home.store)) as db, transaction(db):
+        db.execute(
+            "update stages set report = json_patch(report, ?) where name = 'appraise'",
+            (json.dumps(failed),),
+        )
+    with pytest.raises(Uncertified, match=r"did not pass on 40 held-out pairs: (?s:.*)begins at"):
+        place.run(practice(place, f"checkpoint:{checkpoint}"))
+    with closing(connect(place.home.store)) as db, transaction(db):
+        db.execute("delete from stages where name = 'appraise'")
+    with pytest.raises(Uncertified, match="never been appraised"):
+        place.run(practice(place))
+
+
+def test_a_reward_model_is_named_where_a_term_asks_for_one(place: Place, told: Cli) -> None:
+    path = practice(place, "checkpoint:nobody")
+    said = told.refused("recipe", "check", str(path))
+    assert "reward_model.weights: no checkpoint is called 'nobody'" in said
+    content = yaml.safe_load(path.read_text())
+    del content["reward_model"]
+    path.write_text(yaml.safe_dump(content))
+    assert "reward_model names the model" in told.refused("recipe", "check", str(path))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.context import Context
 from pipelines.practice import beside
+from pipelines.scoring import reward_model, score_job
 from pipelines.source import identity
 from pipelines.stages import build, exercises, lessons, pair
 from pipelines.store import checkpoints, datasets, judgements
@@ -91,6 +92,8 @@ def _how(context: Context) -> list[Any]:
             for some in (recipe.rewards, recipe.watched)
         ]
         how += [recipe.rollouts.model_dump(mode="json"), terms, recipe.pacing.model_dump()]
+    if recipe.reward_model is not None:
+        how.append(reward_model(context.db, recipe.reward_model.weights).weights)
     if recipe.train.wants_rollouts and recipe.judge is not None:
         who = identity(recipe.judge, None, context.home, context.progress)
         how += [who, recipe.judge.kind, [one.text_id for one in context.principles]]
@@ -135,12 +138,16 @@ def _job(context: Context, dataset_id: str) -> Job:
         **settings.model_dump(),
     }
     if settings.wants_rollouts:
-        recipe = context.recipe
+        recipe, scores = context.recipe, None
+        if recipe.reward_model is not None:
+            model = reward_model(context.db, recipe.reward_model.weights)
+            scores = score_job(context.db, model)
         return PolicyJob(
             **common,
             rollouts=recipe.rollouts,
             rewards=recipe.rewards,
             watched=recipe.watched,
+            reward_model=scores,
             guards=recipe.guards,
             pacing=recipe.pacing,
         )

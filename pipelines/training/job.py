@@ -9,6 +9,7 @@ from judges.rewards import JUDGE, RewardTerm
 from pipelines.recipe import Rollouts, Train, Tuning
 from pipelines.training.curriculum import Pacing
 from pipelines.training.guards import Guards
+from pipelines.training.score_job import ScoreJob
 from teachers.errors import TrainingError
 
 # How a training process ends, apart from signals and crashes (1 and below).
@@ -42,8 +43,11 @@ class Job(Tuning):
     """Whether what is trained answers in words: then it is merged to be served, and measured."""
 
     def same_as(self, other: "Job") -> bool:
-        """Whether both train the same; files may have moved in between."""
-        places = {"base", "dataset"}
+        """Whether both train the same; files may have moved in between.
+
+        Which reward model it is, is part of the run's id.
+        """
+        places = {"base", "dataset", "reward_model"}
         return self.model_dump(exclude=places) == other.model_dump(exclude=places)
 
 
@@ -90,6 +94,8 @@ class PolicyJob(Job, Train):
     """What an answer earns."""
     watched: tuple[RewardTerm, ...] = ()
     """Measured as well, and never learned from."""
+    reward_model: ScoreJob | None = None
+    """Who gives the score that a term asks for."""
     guards: Guards = Guards()
     pacing: Pacing = Pacing()
     module = "pipelines.training.grpo"
