@@ -6,7 +6,7 @@ A score is kept as it comes, so nothing is scored twice; whoever stops goes on f
 import asyncio
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +29,8 @@ from teachers.progress import step
 from teachers.records import Message, content_id
 
 POLL_S = 0.2
+
+Keep = Callable[[Sequence[Scored]], Awaitable[None]]
 
 
 class Answer(NamedTuple):
@@ -112,19 +114,48 @@ def score_job(db: Database, model: Checkpoint) -> ScoreJob:
 
 
 async def _score(
-    bench: Workbench, model: Checkpoint, job: ScoreJob, missing: dict[str, Answer]
+    bench: Workbench, model: Checkpoint, job: ScoreJob, missing: Mapping[str, Answer]
 ) -> None:
-    with tempfile.TemporaryDirectory(prefix="score-", dir=bench.home.root) as root:
-        folder = ScoreFolder(Path(root))
+    rows = [
+        Scorable(
+            id=name,
+            question=one.question,
+            answer=Message(role="assistant", content=one.text),
+        )
+        for name, one in missing.items()
+    ]
+    kept = 0
+
+    async def keep(scores: Sequence[Scored]) -> None:
+        nonlocal kept
+        sha256 = model.adapter_sha256
+        found = [
+            RewardScore(one.id, sha256, missing[one.id].sample_id, one.score) for one in scores
+        ]
+        await bench.writer.commit(partial(reward_scores.add, scores=found))
+        kept += len(found)
+        bench.progress.update(kept)
+
+    await score(job, rows, bench.home.root, keep)
+
+
+async def score(job: ScoreJob, rows: Sequence[Scorable], root: Path, keep: Keep) -> None:
+    """Have a process score rows.
+
+    Args:
+        root: where its folder is made for as long as it works.
+        keep: given the scores as they come.
+
+    Raises:
+        TrainingError: the process failed; its log's last lines are in the hint.
+    """
+    with tempfile.TemporaryDirectory(prefix="score-", dir=root) as name:
+        folder = ScoreFolder(Path(name))
         folder.job.write_text(job.model_dump_json())
-        with folder.rows.open("w") as rows:
-            for name, one in missing.items():
-                said = Message(role="assistant", content=one.text)
-                row = Scorable(id=name, question=one.question, answer=said)
-                rows.write(row.model_dump_json() + "\n")
+        folder.rows.write_text("".join(f"{row.model_dump_json()}\n" for row in rows))
         with folder.log.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-u", "-m", "pipelines.training.score", root),
+                *(sys.executable, "-u", "-m", "pipelines.training.score", name),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=asyncio.subprocess.STDOUT,
@@ -132,34 +163,21 @@ async def _score(
                 start_new_session=True,
             )
         try:
-            await _keep(bench, model, process, folder, missing)
+            await _follow(process, folder, keep)
         finally:
             if process.returncode is None:
                 kill_group(process.pid)
                 await process.wait()
 
 
-async def _keep(
-    bench: Workbench,
-    model: Checkpoint,
-    process: asyncio.subprocess.Process,
-    folder: ScoreFolder,
-    missing: dict[str, Answer],
-) -> None:
-    """Commit scores as they come, until the process has ended."""
-    lines, kept, ended = Growing(folder.scores), 0, False
+async def _follow(process: asyncio.subprocess.Process, folder: ScoreFolder, keep: Keep) -> None:
+    lines, ended = Growing(folder.scores), False
     while not ended:
         await asyncio.sleep(POLL_S)
         ended = process.returncode is not None  # asked first, so that its last lines are read
-        scores = [
-            RewardScore(one.id, model.adapter_sha256, missing[one.id].sample_id, one.score)
-            for one in map(Scored.model_validate_json, lines.new())
-        ]
-        if scores:
-            await bench.writer.commit(partial(reward_scores.add, scores=scores))
-            kept += len(scores)
-            bench.progress.update(kept)
-    if process.returncode or kept < len(missing):
+        if scores := [Scored.model_validate_json(line) for line in lines.new()]:
+            await keep(scores)
+    if process.returncode:
         raise TrainingError(
             f"The scoring process ended with code {process.returncode}.",
             hint=f"Its log ends:\n{tail(folder.log, 12)}",

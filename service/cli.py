@@ -15,6 +15,7 @@ from service.commands.constitution import constitution_app
 from service.commands.judge import judge_app
 from service.commands.label import label
 from service.commands.rollouts import rollouts
+from service.commands.score import score
 from service.commands.verify import verify
 from service.output import Json
 
@@ -41,6 +42,7 @@ app.add_typer(judge_app, name="judge")
 app.command()(label)
 app.command()(verify)
 app.command()(rollouts)
+app.command()(score)
 
 # What typer makes of Ctrl-C, as shells do.
 INTERRUPTED = 130

@@ -202,6 +202,53 @@ def test_it_answers_nobody(place: Place, told: Cli) -> None:
     assert "is a reward model" in told.refused("run", str(recipe))
 
 
+# --- Scoring what is stored -----------------------------------------------------------------------
+
+
+def test_stored_answers_are_scored_once(place: Place, told: Cli) -> None:
+    before = place.one("select count(*) from reward_scores")
+    said = told("score", "taste", "--json").json
+    assert (said["answers"], said["prompts"]) == (TRAIN * N, TRAIN)
+    assert said["lowest"] < 0 < said["highest"]
+    # Answers that say the same are one score.
+    texts = place.one(
+        "select count(*) from (select distinct prompt_id, text from samples"
+        " join calls on calls.id = call_id where purpose = 'teach')"
+    )
+    assert before < place.one("select count(*) from reward_scores") == texts
+    newest = place.one("select max(created_at) from reward_scores")
+    assert told("score", "taste", "--json").json == said
+    assert place.one("select max(created_at) from reward_scores") == newest
+
+
+def test_the_best_of_several_answers_are_a_dataset(place: Place, told: Cli) -> None:
+    out = place.root / "best.jsonl"
+    said = told("score", "taste", "--best-of", str(N), "--out", str(out)).out
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert f"written: {len(rows)}" in said
+    assert len(rows) == TRAIN
+    chosen = [row["completion"][0]["content"] for row in rows]
+    with_it = sum(DIGIT in text for text in chosen) / TRAIN
+    every = place.ask(
+        "select text from samples join calls on calls.id = call_id where purpose = 'teach'"
+    )
+    usual = sum(DIGIT in text for (text,) in every) / len(every)
+    assert with_it > usual + 0.2
+    assert rows[0]["prompt"][-1]["content"].startswith("What do you make of thing")
+    some = told("score", "taste", "--best-of", "1", "--out", str(out), "--at-least", "0", "--json")
+    assert some.json["written"] == len(out.read_text().splitlines()) < TRAIN
+
+
+def test_a_filter_says_which_answers_are_scored(place: Place, told: Cli) -> None:
+    prompt = place.one("select id from prompts limit 1")
+    assert told("score", "taste", "--prompt", prompt[:12], "--json").json["answers"] == N
+    round_id = place.one("select id from rounds")
+    said = told("score", "taste", "--round", round_id[:12], "--json").json
+    assert said["answers"] == TRAIN * N
+    assert "No stored answer fits" in told.refused("score", "taste", "--round", "none")
+    assert "go together" in told.refused("score", "taste", "--best-of", "4")
+
+
 # --- As a reward --------------------------------------------------------------------------------
 
 
