@@ -90,7 +90,7 @@ def beats_the_usual(score: float) -> float:
     By Bradley and Terry's model that is how probably the answer beats a usual one, at the scale on
     which usual answers have a deviation of 1. It is bounded, and grows ever more slowly: the
     farther a score lies from what the model was trained on the less it means, and a policy that is
-    paid for it without bound goes just there (arXiv 2502.18770, section 3).
+    paid for it without bound goes just there (arXiv 2502.18770).
     """
     low = math.exp(-abs(score))
     return (1.0 if score >= 0 else low) / (1.0 + low)

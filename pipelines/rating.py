@@ -1,7 +1,6 @@
 """Stored answers rated by a reward model, and the best of each prompt's."""
 
-from collections.abc import Iterable, Sequence
-from math import comb
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pipelines.recipe import Recipe
@@ -78,27 +77,6 @@ def best_of(rated: Iterable[Rated], n: int, at_least: float | None = None) -> li
             groups.setdefault(one.answer.prompt_id, []).append(one)
     best = (max(group[:n], key=_score) for group in groups.values())
     return [one for one in best if at_least is None or one.score >= at_least]
-
-
-def mean_best_of(scores: Sequence[float], proxy: Sequence[float], n: int) -> float:
-    """The mean score of the answer that is best by the proxy, over all choices of n answers.
-
-    Unbiased where a plain best of n is noise: with the answers in the proxy's order, the k-th of N
-    (from 1) is the best in C(k - 1, n - 1) of the C(N, n) choices.
-
-    Args:
-        scores: what is averaged; the proxy's own, or somebody else's of the same answers.
-        proxy: what the choice is made by.
-
-    Raises:
-        ValueError: there are fewer than n answers.
-    """
-    if len(proxy) < n:
-        raise ValueError(f"{len(proxy)} answers are fewer than {n}")
-    ordered = sorted(range(len(proxy)), key=lambda at: proxy[at])
-    weights = [comb(place, n - 1) for place in range(len(proxy))]
-    total = sum(weight * scores[at] for weight, at in zip(weights, ordered, strict=True))
-    return total / comb(len(proxy), n)
 
 
 def _score(one: Rated) -> float:

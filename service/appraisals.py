@@ -23,6 +23,13 @@ def show_appraised(console: Console, report: Mapping[str, Any]) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if report["best_of"]:
+        worth = ", ".join(f"{gold:.2f} of {n}" for n, _, gold in report["best_of"])
+        console.print(
+            f"the best by its score, by judge or verifier: {worth}; picture: {report['picture']}",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print()
     checkpoint = report["checkpoint"][:16]
     if report["passed"]:

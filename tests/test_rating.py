@@ -5,7 +5,9 @@ from statistics import fmean
 
 import pytest
 
-from pipelines.rating import Rated, best_of, mean_best_of
+from pipelines import overoptimised
+from pipelines.overoptimised import curve, mean_best_of
+from pipelines.rating import Rated, best_of
 from pipelines.store.answers import StoredAnswer
 
 
@@ -42,3 +44,16 @@ def test_the_mean_of_the_best_is_that_over_every_choice(n: int) -> None:
 def test_more_answers_than_there_are_cannot_be_chosen_from() -> None:
     with pytest.raises(ValueError, match="2 answers are fewer than 3"):
         mean_best_of([1.0, 2.0], [1.0, 2.0], 3)
+
+
+def test_the_curve_shows_what_exploiting_comes_to() -> None:
+    # The answer that scores most is the worst of all.
+    exploited = [overoptimised.Rated(float(at), gold) for at, gold in enumerate([0.2, 0.6, 1.0, 0])]
+    short = exploited[:2]
+    points = curve([exploited, exploited, short, []])
+    assert [point.n for point in points] == [1, 2, 4]
+    assert [point.proxy for point in points] == sorted(point.proxy for point in points)
+    assert points[0].gold == pytest.approx(0.45)
+    assert points[1].gold == pytest.approx((1 * 0.6 + 2 * 1.0 + 3 * 0) / 6)
+    assert points[2].gold == 0
+    assert curve([[], short[:1]]) == []

@@ -95,6 +95,11 @@ def test_it_is_measured_and_gets_its_name(place: Place) -> None:
     assert found["by"]["source"] == {"judge": found["accuracy"]}
     assert found["by"]["principle"] == {"ones": found["accuracy"]}
     assert 0 <= found["calibration_error"] < 0.5
+    # The judge agrees with it ever more, the more there is to choose from.
+    assert [n for n, *_ in found["best_of"]] == [1, 2, 4]
+    assert found["best_of"][0][2] == pytest.approx(0.5, abs=0.05)
+    assert found["best_of"][0][2] < found["best_of"][1][2] < found["best_of"][2][2]
+    assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
     assert place.ask("select name from stages order by started_at") == [
         (name,) for name in ("supply", "sample", "compare", "pair", "train", "appraise")
     ]

@@ -31,9 +31,9 @@ async def run(context: Context) -> dict[str, Any]:
     Raises:
         RoundStopped: there are too few pairs to learn from.
     """
-    judges = _judges(context)
+    judges = judges_of(context)
     compared = compare.side_by_side(context, judges)
-    evidence = await _evidence(context, judges, compared)
+    evidence = await evidence_of(context, judges, compared)
     outcomes = [_outcome(context, one, evidence) for one in compared]
     found = [one for one in outcomes if isinstance(one, Pair)]
     kept = list(best(context.recipe.pairs, held_out_of(context.db, context.round_id), found))
@@ -80,16 +80,17 @@ def _refuse_unmeasurable(context: Context, held_out: int) -> None:
         )
 
 
-def _judges(context: Context) -> list[Judge]:
+def judges_of(context: Context) -> list[Judge]:
     """Who judged the comparisons; several are a panel."""
     report = context.report(compare.NAME)
     names = [report["judge"], *report.get("panel", ())] if report["judge"] else []
     return [judgements.judge(context.db, name) for name in names]
 
 
-async def _evidence(
+async def evidence_of(
     context: Context, judges: Sequence[Judge], compared: list[SideBySide]
 ) -> Evidence:
+    """What is known of comparisons; right answers are verified if they are not yet."""
     answered = {
         side.sample.id: Answered(side.sample, one.prompt)
         for one in compared
