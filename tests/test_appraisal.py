@@ -87,4 +87,4 @@ def test_equal_scores_are_not_right() -> None:
 
 def test_leads_without_measure_have_a_probability() -> None:
     pairs = [held_out(1e6, (40, 60)), held_out(-1e6, (40, 60))]
-    assert appraised(pairs, SCORES).calibration_error == pytest.approx(0.5)
+    assert appraised(pairs, SCORES).calibration_error == pytest.approx(0.5, abs=1e-3)
