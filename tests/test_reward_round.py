@@ -221,6 +221,8 @@ def test_stored_answers_are_scored_once(place: Place, told: Cli) -> None:
         " join calls on calls.id = call_id where purpose = 'teach')"
     )
     assert before < place.one("select count(*) from reward_scores") == texts
+    name = place.one("select sample_id from reward_scores limit 1")
+    assert told("show", name, "--json").json["related"]["reward scores"]
     newest = place.one("select max(created_at) from reward_scores")
     assert told("score", "taste", "--json").json == said
     assert place.one("select max(created_at) from reward_scores") == newest

@@ -189,3 +189,12 @@ def test_a_reward_job_is_read_as_one(tiny: Path, dataset: Path, tmp_path: Path) 
     job = _job(tiny, dataset)
     (tmp_path / "job.json").write_text(job.model_dump_json())
     assert read_job(tmp_path / "job.json") == job
+
+
+def test_a_base_in_four_bits_keeps_its_head_whole(
+    tiny: Path, dataset: Path, tmp_path: Path
+) -> None:
+    run = Run(_job(tiny, dataset, adapter="qlora"), tmp_path / "run")
+    assert run.values("accuracy")[-1] == 1.0
+    assert Origin.read(run.files.adapter).adapter == "qlora"
+    assert _lead(run, "It is 3.", "No idea about 3, sorry, none.") > 1
