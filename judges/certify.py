@@ -138,9 +138,9 @@ def certificate(outcomes: Sequence[Outcome]) -> Certificate:
         first_slot=sum(slots) / len(slots) if slots else None,
         picks_longer=picks,
         longer_is_better=better,
-        calibration_error=_calibration_error(believed, 1.0),
+        calibration_error=calibration_error(believed),
         temperature=temperature,
-        calibration_error_scaled=_calibration_error(believed, temperature or 1.0),
+        calibration_error_scaled=calibration_error(believed, temperature or 1.0),
         states=dict(sorted(states.items())),
         open=_half(outcomes, sealed=False),
         sealed=_half(outcomes, sealed=True),
@@ -184,8 +184,17 @@ def _lengths(outcomes: Sequence[Outcome]) -> tuple[float | None, float | None]:
     return sum(picks) / len(picks), sum(better) / len(better)
 
 
-def _calibration_error(believed: Sequence[tuple[float, bool]], temperature: float) -> float | None:
-    """Mean distance between how sure the judge was and how often it was right."""
+def calibration_error(
+    believed: Sequence[tuple[float, bool]], temperature: float = 1.0
+) -> float | None:
+    """Mean distance between how sure somebody was and how often he was right; None of nothing.
+
+    Expected calibration error over 10 bins (Guo et al. 2017, equation 3).
+
+    Args:
+        believed: how probable the first answer was held to be the better one, and whether it is.
+        temperature: what the log-odds are divided by.
+    """
     if not believed:
         return None
     bins: dict[int, list[tuple[float, bool]]] = {}

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from judges.records import Parser, Verification, VerificationState
 from teachers.errors import ConfigError
 
-JUDGE, EFFICIENCY, OWN = "judge", "efficiency", "own"
+JUDGE, EFFICIENCY, OWN, REWARD_MODEL = "judge", "efficiency", "own", "reward_model"
 Unit = Literal["lines", "tokens"]
 
 
@@ -28,8 +28,8 @@ class RewardTerm(BaseModel):
     """What the term is called in reports; each has another name."""
     verifier: str
     """A verifier's name or `module:function`; `own` for each prompt's own; `judge` for a certified
-    judge's score; or `efficiency`: a right answer that is shorter than its group's right ones earns
-    more."""
+    judge's score; `reward_model` for an appraised reward model's; or `efficiency`: a right answer
+    that is shorter than its group's right ones earns more."""
     # Not below 0: a gate that is missed makes 0, and that has to be the least there is.
     weight: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
     """What the term's value (0 to 1) is multiplied by; 0 for a gate that is nothing but a gate."""
@@ -38,14 +38,14 @@ class RewardTerm(BaseModel):
     parser: Parser = "strict"
     """How the final answer is found in the text."""
     entry: dict[str, Any] = {}
-    """The verifier's parameters, put over the prompt's own. `judge`: `at_least`, the score that
-    passes (0.5). `efficiency`: `of`, the term that says what is right (the first verifier that is
-    no mere gate), and `unit`, `lines` or `tokens`."""
+    """The verifier's parameters, put over the prompt's own. `judge` and `reward_model`: `at_least`,
+    the score that passes (0.5). `efficiency`: `of`, the term that says what is right (the first
+    verifier that is no mere gate), and `unit`, `lines` or `tokens`."""
 
     @property
     def verified(self) -> bool:
         """Whether a verifier gives its value."""
-        return self.verifier not in (JUDGE, EFFICIENCY)
+        return self.verifier not in (JUDGE, EFFICIENCY, REWARD_MODEL)
 
     def entry_over(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters for one prompt."""
@@ -81,7 +81,19 @@ class Finding(NamedTuple):
     text: str
     tokens: int
     said: Mapping[str, Verification | float | None]
-    """By term: what its verifier found, or the judge's score (0 to 1; None if it gave none)."""
+    """By term: what its verifier found, or a score (0 to 1; None if none was given)."""
+
+
+def beats_the_usual(score: float) -> float:
+    """A reward model's normalised score as a term's value: 1 / (1 + exp(-score)).
+
+    By Bradley and Terry's model that is how probably the answer beats a usual one, at the scale on
+    which usual answers have a deviation of 1. It is bounded, and grows ever more slowly: the
+    farther a score lies from what the model was trained on the less it means, and a policy that is
+    paid for it without bound goes just there (arXiv 2502.18770).
+    """
+    low = math.exp(-abs(score))
+    return (1.0 if score >= 0 else low) / (1.0 + low)
 
 
 def check_terms(terms: Sequence[RewardTerm]) -> None:

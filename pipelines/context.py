@@ -7,6 +7,7 @@ from judges.constitution import Constitution, Principle, about
 from judges.verifiers.pool import Pool
 from pipelines.home import Home
 from pipelines.recipe import Recipe
+from pipelines.scoring import reward_model
 from pipelines.source import CHECKPOINT, prepared
 from pipelines.store import calls, constitutions, labels, rounds
 from pipelines.store.connection import connect
@@ -89,7 +90,11 @@ def _checkpoints(recipe: Recipe, home: Home, progress: Progress) -> list[str]:
     judges = [judge.weights for judge in recipe.judges]
     names = (recipe.teacher.weights, *judges, recipe.pairs.anchor)
     named = [name for name in names if name and name.startswith(CHECKPOINT)]
-    return [prepared(name, home, progress).fingerprint for name in named]
+    found = [prepared(name, home, progress).fingerprint for name in named]
+    if recipe.reward_model is not None:
+        with contextlib.closing(connect(home.store)) as db:
+            found.append(reward_model(db, recipe.reward_model.weights).weights)
+    return found
 
 
 def _labels(recipe: Recipe, home: Home) -> list[str]:

@@ -5,7 +5,7 @@ The docstring under a field is its help (`preceptor recipe fields`).
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -18,8 +18,9 @@ from pydantic import (
 )
 
 from judges.certify import Criteria
-from judges.rewards import EFFICIENCY, JUDGE, OWN, RewardTerm, check_terms
+from judges.rewards import EFFICIENCY, JUDGE, OWN, REWARD_MODEL, RewardTerm, check_terms
 from judges.verifiers import versioned
+from pipelines.store.pairs import Authority
 from pipelines.training.curriculum import Pacing
 from pipelines.training.guards import Guards
 from teachers.errors import ConfigError, VerifierError
@@ -46,7 +47,7 @@ def _check_terms(terms: Sequence[RewardTerm]) -> None:
     except ConfigError as unfit:
         raise ValueError(f"{unfit.message} {unfit.hint}".strip()) from unfit
     for term in terms:
-        if term.verifier not in (OWN, EFFICIENCY, JUDGE):
+        if term.verifier not in (OWN, EFFICIENCY, JUDGE, REWARD_MODEL):
             _check_verifier(term.verifier)
 
 
@@ -250,6 +251,9 @@ class Pairs(Section):
     rejected then stay apart as rounds go on (arXiv 2508.06026)."""
     minimum: int = Field(default=50, ge=1)
     """Fewer pairs than this stop the round."""
+    weights: dict[Authority, Annotated[float, Field(gt=0)]] = {"human": 2.0}
+    """How much a pair counts by who says which side is better (`human`, `verifier`, `construction`,
+    `judge`), to a reward model (`train.objective: reward`); 1 if not given."""
 
     @model_validator(mode="after")
     def _constructed(self) -> Self:
@@ -272,6 +276,26 @@ class Lessons(Section):
     """Share of the constructed pairs that it never sees and is certified on."""
     certify: Criteria = Criteria()
     """What it has to reach on every principle's sealed cases."""
+
+
+class Appraisal(Section):
+    """What a reward model (`train.objective: reward`) has to show before it is used."""
+
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the prompts whose pairs it never learns from and is measured on."""
+    min_pairs: int = Field(default=50, ge=1)
+    """Fewer held-out pairs than this stop the round before training."""
+    alpha: float = Field(default=0.01, gt=0, lt=1)
+    """It has to be right more often than whoever always takes the longer answer, with a p-value
+    (McNemar, exact, two-sided) below this; the interval of its accuracy has to lie above 50 %."""
+
+
+class RewardModel(Section):
+    """A reward model that gives a term of the reward its value (`verifier: reward_model`)."""
+
+    weights: str = Field(pattern=r"^checkpoint:.+")
+    """`checkpoint:NAME`; it has to have passed its appraisal. It is held beside the policy, with a
+    base of its own."""
 
 
 class Build(Section):
@@ -353,7 +377,7 @@ class Rollouts(Section):
         return self.prompts * self.group
 
 
-Objective = Literal["sft", "dpo", "kto", "orpo", "simpo", "judge", "grpo", "rloo", "ppo"]
+Objective = Literal["sft", "dpo", "kto", "orpo", "simpo", "judge", "reward", "grpo", "rloo", "ppo"]
 
 # By TRL's names, the one that is meant if none is given first.
 _LOSSES = {
@@ -381,6 +405,7 @@ _ONLY_FOR = {
     "soft_labels": ("dpo", "orpo", "simpo"),
     "margin": ("simpo",),
     "precompute_reference": ("dpo", "kto"),
+    "center_coefficient": ("judge", "reward"),
     "kl": _GROUPS,
     "clip_low": _POLICY,
     "clip_high": _POLICY,
@@ -402,9 +427,9 @@ class Train(Tuning):
 
     objective: Objective = "sft"
     """`sft` learns from right answers, dpo, kto, orpo and simpo from pairs of a better and a worse
-    one; `judge` makes a judge of the model, not a student; grpo, rloo and ppo from the rewards of
-    what the student answers while it learns, ppo with a critic that says what each token was
-    worth."""
+    one; `judge` makes a judge of the model, not a student, and `reward` a reward model, from the
+    same pairs as dpo; grpo, rloo and ppo learn from the rewards of what the student answers while
+    it learns, ppo with a critic that says what each token was worth."""
     loss: tuple[str, ...] = ()
     """Losses of dpo, kto or grpo by TRL's names; `sigmoid` for dpo, `kto` for kto, `dapo` for grpo
     if not given."""
@@ -420,6 +445,8 @@ class Train(Tuning):
     """By how much a chosen answer's scaled log-probability is to lead (simpo's gamma)."""
     precompute_reference: bool = False
     """Ask the base about every answer once, before training: saves time from two epochs on."""
+    center_coefficient: float = Field(default=0.01, ge=0)
+    """How strongly the scores of a pair (judge, reward) are held around 0 (arXiv 2312.09244)."""
     kl: float = Field(default=0.0, ge=0)
     """Weight of the divergence from the base; 0 leaves the base out."""
     clip_low: float | None = Field(default=None, gt=0, lt=1)
@@ -511,6 +538,11 @@ class Train(Tuning):
         return self.objective not in ("sft", "judge", *_POLICY)
 
     @property
+    def makes_student(self) -> bool:
+        """Whether what is trained answers people, and passes a gate before it does."""
+        return self.objective not in ("judge", "reward")
+
+    @property
     def wants_rollouts(self) -> bool:
         """Whether the student learns from what it answers while it is trained."""
         return self.objective in _POLICY
@@ -593,6 +625,8 @@ class Recipe(Section):
     """How answers become preference pairs."""
     lessons: Lessons = Lessons()
     """What a judge of one's own learns, and what it has to reach."""
+    appraisal: Appraisal = Appraisal()
+    """What a reward model has to show before it is used."""
     rollouts: Rollouts = Rollouts()
     """How the policy in training is sampled (grpo, rloo, ppo)."""
     rewards: tuple[RewardTerm, ...] = (RewardTerm(name="right", verifier=OWN),)
@@ -600,6 +634,8 @@ class Recipe(Section):
     watched: tuple[RewardTerm, ...] = (RewardTerm(name="watched", verifier=OWN, parser="lenient"),)
     """Measured on every answer and never learned from: the first one's score has to rise with the
     reward."""
+    reward_model: RewardModel | None = None
+    """Whose score the terms `reward_model` are."""
     guards: Guards = Guards()
     """When training pauses because its reward may be hacked."""
     pacing: Pacing = Pacing()
@@ -646,8 +682,8 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _revisions_are_judged(self) -> Self:
         judged = self.judge is not None and self.pairs.source == "judge" and self.train.wants_pairs
-        if self.pairs.revisions and not judged:
-            raise ValueError("pairs.revisions are for pairs whose better side a judge names")
+        if self.pairs.revisions and not (judged and self.train.makes_student):
+            raise ValueError("pairs.revisions are for a student's pairs, labelled by a judge")
         own = any(one.names_the_model_of(self.reviser) for one in self.judges)
         if self.pairs.revisions and own:
             raise ValueError(
@@ -683,6 +719,7 @@ class Recipe(Section):
         if len(set(names)) < len(names):
             raise ValueError("rewards and watched have two terms of one name")
         self._check_judge_of_rewards()
+        self._check_reward_model()
         if rollouts.sampler == "engine":
             self._check_engine_of_rollouts()
         elif rollouts.served_as != "auto":
@@ -720,6 +757,11 @@ class Recipe(Section):
         if self.judge.kind == "compare" or self.panel:
             raise ValueError("rewards take one judge that grades: kind score or follows")
 
+    def _check_reward_model(self) -> None:
+        asked = any(term.verifier == REWARD_MODEL for term in (*self.rewards, *self.watched))
+        if asked != (self.reward_model is not None):
+            raise ValueError("reward_model names the model that terms with that verifier ask")
+
     @model_validator(mode="after")
     def _pairs_have_labels(self) -> Self:
         if self.train.objective == "judge":
@@ -728,10 +770,6 @@ class Recipe(Section):
             if self.pairs.source != "construction" or self.pairs.anchor is not None:
                 raise ValueError(
                     "a judge learns from constructed pairs: pairs.source, and no pairs.anchor"
-                )
-            if self.name == "champion":
-                raise ValueError(
-                    "champion is the student that is served; a judge needs another name"
                 )
             return self
         if self.train.wants_rollouts:
@@ -748,8 +786,22 @@ class Recipe(Section):
             raise ValueError("pairs.source is judge, and there is no judge")
         if self.pairs.source == "construction" and self.pairs.anchor is not None:
             raise ValueError("pairs.anchor is for pairs that a judge labels")
+        if self.train.objective == "reward":
+            return self
         if self.judge is None and self.gate.length is None:
             raise ValueError("needs a judge or gate.length, or the gate has nothing to decide by")
+        return self
+
+    @model_validator(mode="after")
+    def _only_for_its_objective(self) -> Self:
+        if self.name == "champion" and not self.train.makes_student:
+            raise ValueError(
+                "champion is the student that is served; a judge or a reward model needs another "
+                "name"
+            )
+        weighted = self.pairs.weights != Pairs.model_fields["weights"].default
+        if self.train.objective != "reward" and (weighted or self.appraisal != Appraisal()):
+            raise ValueError("pairs.weights and appraisal are for train.objective reward")
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from pipelines.context import Context
 from pipelines.home import Home
 from pipelines.recipe import Recipe
 from pipelines.stages import (
+    appraise,
     build,
     certify,
     compare,
@@ -43,6 +44,7 @@ STAGES = (supply, sample, label, build, train, gate, promote)
 PREFERENCE_STAGES = (supply, sample, compare, pair, train, gate, promote)
 REVISION_STAGES = (supply, sample, revise, compare, pair, train, gate, promote)
 POLICY_STAGES = (supply, exercises, train, gate, promote)
+REWARD_STAGES = (supply, sample, compare, pair, train, appraise)
 JUDGE_STAGES = (supply, sample, compare, lessons, train, certify)
 
 
@@ -88,6 +90,8 @@ def stages_of(recipe: Recipe) -> Sequence[Any]:
         return JUDGE_STAGES
     if recipe.train.wants_rollouts:
         return POLICY_STAGES
+    if recipe.train.objective == "reward":
+        return REWARD_STAGES
     if recipe.pairs.revisions:
         return REVISION_STAGES
     return PREFERENCE_STAGES if recipe.train.wants_pairs else STAGES

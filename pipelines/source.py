@@ -65,8 +65,13 @@ def merged(checkpoint: Checkpoint) -> Weights:
     """A checkpoint's merged weights.
 
     Raises:
-        WeightsError: its files are not those that were trained.
+        WeightsError: it is a reward model, or its files are not those that were trained.
     """
+    if not checkpoint.answers:
+        raise WeightsError(
+            f"{checkpoint.id[:16]} is a reward model: it scores answers, and gives none.",
+            hint="preceptor score puts it to use.",
+        )
     weights = checked(checkpoint.merged)
     if weights.fingerprint != checkpoint.weights:
         raise WeightsError(

@@ -16,6 +16,7 @@ from service.commands.constitution import constitution_app
 from service.commands.judge import judge_app
 from service.commands.label import label
 from service.commands.rollouts import rollouts
+from service.commands.score import score
 from service.commands.verify import verify
 from service.output import Json
 
@@ -42,6 +43,7 @@ app.add_typer(judge_app, name="judge")
 app.command()(label)
 app.command()(verify)
 app.command()(rollouts)
+app.command()(score)
 
 # What typer makes of Ctrl-C, as shells do.
 INTERRUPTED = 130
@@ -252,9 +254,12 @@ def promote(
     """Make a checkpoint the champion, whatever the gate said of it."""
     from pipelines.store import checkpoints
     from pipelines.store.connection import connect, transaction
+    from teachers.errors import ConfigError
 
     with transaction(connect(output.home().store)) as db:
         found = checkpoints.checkpoint(db, checkpoint)
+        if not found.answers:
+            raise ConfigError(f"{found.id[:16]} is a reward model: it answers nobody.")
         checkpoints.move_alias(db, checkpoints.CHAMPION, found.id, "promoted by hand")
     output.console().print(f"champion is now {found.id[:16]}")
 
@@ -331,6 +336,7 @@ def _print_rows(rows: "Rows", json_: bool) -> None:
 
 
 def _show_outcome(console: "Console", outcome: "Outcome") -> None:
+    from service.appraisals import show_appraised
     from service.judges import show_trained
     from service.tables import show_gate
 
@@ -338,6 +344,9 @@ def _show_outcome(console: "Console", outcome: "Outcome") -> None:
     console.print()
     if "certify" in reports:
         show_trained(console, reports["certify"])
+        return
+    if "appraise" in reports:
+        show_appraised(console, reports["appraise"])
         return
     show_gate(console, reports["gate"])
     console.print()
@@ -357,7 +366,7 @@ def _leave_serving(
     from service.status import next_steps
 
     if "gate" not in outcome.reports:
-        console.print("nothing new is served: a judge is no student")
+        console.print("nothing new is served: what was trained is no student")
         return
     if not outcome.promoted:
         console.print("nothing new is served: the gate refused, for the reason above")

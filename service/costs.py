@@ -105,7 +105,8 @@ def _judges(recipe: Recipe, principles: Sequence[Principle]) -> int:
     if not recipe.train.wants_pairs:
         return 0
     cases = sum(len(one.cases) for one in principles)
-    gate = 2 * open_prompts(recipe).held_out * len(principles)
+    asked = open_prompts(recipe).held_out if recipe.train.makes_student else 0
+    gate = 2 * asked * len(principles)
     return sum(
         (2 * cases + _labelling(recipe) * len(principles) + gate) * (2 if judge.rationale else 1)
         for judge in recipe.judges
@@ -129,7 +130,7 @@ def _grades(judge: JudgeSection) -> bool:
 
 def _gate(recipe: Recipe) -> int:
     """Answers to held-out prompts: student, base or champion; for sft also the few-shot base."""
-    if recipe.train.objective == "judge":
+    if not recipe.train.makes_student:
         return 0
     asked = 2 if recipe.train.wants_pairs else 3 + recipe.gate.beat_few_shot
     return prompts(recipe).held_out * asked

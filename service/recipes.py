@@ -10,6 +10,7 @@ from service.home import resolve, stored
 from teachers.errors import ConfigError
 
 _SHIPPED = Path(__file__).parent.parent / "recipes"
+_KIND = {"judge": "judge", "reward": "reward model"}
 
 
 def facts_of(recipe: Recipe) -> dict[str, str]:
@@ -26,7 +27,7 @@ def facts_of(recipe: Recipe) -> dict[str, str]:
     train, base = recipe.train, recipe.student.weights
     prompts, calls = costs.prompts(recipe), costs.calls(recipe, constitutions)
     facts = {
-        "trains": f"a judge from {base}" if train.objective == "judge" else base,
+        "trains": base if train.makes_student else f"a {_KIND[train.objective]} from {base}",
         "objective": ", ".join((train.objective, *train.losses)),
         "tasks": ", ".join(recipe.supply.tasks),
         "teacher": _place(recipe.teacher, base),
@@ -76,17 +77,10 @@ def _of_the_supply(recipe: Recipe) -> Iterator[str]:
     if not costs.prompts(recipe).train:
         yield "supply: no source gives a prompt to train on; raise train of one"
         return
-    if recipe.train.objective == "judge":
-        return
     wants_pairs = recipe.train.wants_pairs
-    held_out = (costs.open_prompts if wants_pairs else costs.prompts)(recipe).held_out
-    if held_out < (least := recipe.gate.min_items):
-        kind = "open prompts (verifier: none)" if wants_pairs else "prompts"
-        yield (
-            f"gate.min_items: {least} are asked for, and at most {held_out} {kind} are held out; "
-            "raise held_out of the supply's sources, or lower this"
-        )
-    if recipe.train.wants_rollouts:
+    if recipe.train.makes_student:
+        yield from _of_the_gate(recipe)
+    if recipe.train.wants_rollouts or recipe.train.objective == "judge":
         return
     place = "pairs" if wants_pairs else "build"
     least = recipe.pairs.minimum if wants_pairs else recipe.build.minimum
@@ -95,6 +89,18 @@ def _of_the_supply(recipe: Recipe) -> Iterator[str]:
             f"{place}.minimum: {least} are asked for, and at most {most} can come out; raise "
             f"train of the supply's sources, teacher.sampling.n or {place}.per_prompt, or lower "
             "this"
+        )
+
+
+def _of_the_gate(recipe: Recipe) -> Iterator[str]:
+    """What prompts it lacks."""
+    wants_pairs = recipe.train.wants_pairs
+    held_out = (costs.open_prompts if wants_pairs else costs.prompts)(recipe).held_out
+    if held_out < (least := recipe.gate.min_items):
+        kind = "open prompts (verifier: none)" if wants_pairs else "prompts"
+        yield (
+            f"gate.min_items: {least} are asked for, and at most {held_out} {kind} are held out; "
+            "raise held_out of the supply's sources, or lower this"
         )
 
 
@@ -108,6 +114,7 @@ def _of_the_models(recipe: Recipe) -> Iterator[str]:
         "teacher.weights": recipe.teacher.weights,
         "pairs.anchor": recipe.pairs.anchor,
         "judge.weights": recipe.judge.weights if recipe.judge else None,
+        "reward_model.weights": recipe.reward_model.weights if recipe.reward_model else None,
     }
     every = [*named.items(), *(("panel[].weights", one.weights) for one in recipe.panel)]
     with stored() as db:

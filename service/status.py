@@ -15,9 +15,10 @@ from service.tables import table
 
 
 def read(home: Home) -> dict[str, Any]:
-    """Rounds with their stages, calls by state, the champion and its address, trained judges."""
+    """Rounds with their stages, calls by state, the champion and its address, trained judges and
+    reward models."""
     found: dict[str, Any] = {"home": str(home.root), "rounds": [], "calls": {}, "champion": None}
-    found["judges"] = []
+    found["judges"], found["reward_models"] = [], []
     server = running(home)
     found["serving"] = server.url if server else None
     if not home.store.is_file():
@@ -33,13 +34,18 @@ def read(home: Home) -> dict[str, Any]:
     found["rounds"] = [dict(zip(rounds.columns, row, strict=True)) for row in rounds.rows]
     calls = query(home.store, "select state, count(*) from calls group by state")
     found["calls"] = dict(calls.rows)
-    aliases = query(home.store, "select name, checkpoint_id, why from aliases order by name")
-    for name, checkpoint_id, why in aliases.rows:
+    aliases = query(
+        home.store,
+        # A reward model is an adapter and nothing more.
+        "select name, checkpoint_id, why, adapter_path = merged_path from aliases"
+        " left join checkpoints on checkpoints.id = checkpoint_id order by name",
+    )
+    for name, checkpoint_id, why, scores in aliases.rows:
         known = {"checkpoint": checkpoint_id or "base", "why": why}
         if name == CHAMPION:
             found["champion"] = known
         else:
-            found["judges"].append({"name": name, **known})
+            found["reward_models" if scores else "judges"].append({"name": name, **known})
     return found
 
 
@@ -52,8 +58,9 @@ def show(console: Console, found: dict[str, Any]) -> None:
         if champion
         else "champion: none yet"
     )
-    for one in found["judges"]:
-        console.print(f"judge {one['name']}: {one['checkpoint'][:16]} ({one['why']})")
+    for kind, those in (("judge", found["judges"]), ("reward model", found["reward_models"])):
+        for one in those:
+            console.print(f"{kind} {one['name']}: {one['checkpoint'][:16]} ({one['why']})")
     console.print(f"serving: {found['serving'] or 'no (preceptor serve --background)'}")
     states = ", ".join(f"{count} {state}" for state, count in found["calls"].items())
     console.print(f"calls: {states or 'none'}")

@@ -16,7 +16,7 @@
     │   ├── StoreFull          no space left
     │   └── QueryRefused       a user's SQL that may not or cannot run
     ├── VerifierError          a verifier that does not exist or cannot start
-    ├── Uncertified            a judge that may not label with a principle
+    ├── Uncertified            a judge or a reward model that has not passed what it has to
     ├── TrainingError          a training process that failed
     └── RoundStopped           the round cannot go on, and says why
 
@@ -103,7 +103,8 @@ class VerifierError(PreceptorError):
 
 
 class Uncertified(PreceptorError):
-    """A judge has not passed a principle's cases, so it may not label with it."""
+    """A judge has not passed a principle's cases, or a reward model its appraisal: it may not be
+    used for that."""
 
 
 class TrainingError(PreceptorError):

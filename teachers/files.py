@@ -58,3 +58,20 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+class Growing:
+    """A file that another process adds lines to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._offset = path, 0
+
+    def new(self) -> list[bytes]:
+        """The whole lines that came since the last call."""
+        if not self._path.is_file():
+            return []
+        with self._path.open("rb") as content:
+            content.seek(self._offset)
+            whole, newline, _ = content.read().rpartition(b"\n")
+        self._offset += len(whole) + len(newline)
+        return whole.splitlines()

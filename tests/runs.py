@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,11 @@ def killed_in_training(job: Job, folder: Path) -> Result:
     assert killed
     assert 0 < result.resumed_from < result.steps
     return result
+
+
+def copied(checkpoint: Path, run: RunFolder) -> Path:
+    """A checkpoint of one run as that of another, which is to go on from it."""
+    return Path(shutil.copytree(checkpoint, run.checkpoints / checkpoint.name))
 
 
 def turn(role: str, content: str) -> list[dict[str, str]]:

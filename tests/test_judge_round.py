@@ -258,7 +258,7 @@ def test_the_command_line_shows_what_it_passes(place: Place, told: Cli) -> None:
     said = told("run", str(place.recipe()), "--serve").out
     assert "100% [81%, 100%] of 16" in said
     assert 'judge: {weights: "checkpoint:own-judge", kind: follows}' in said
-    assert "nothing new is served: a judge is no student" in said
+    assert "nothing new is served: what was trained is no student" in said
     checkpoint = report(place, "certify")["checkpoint"]
     status = told("status")
     assert f"judge own-judge: {checkpoint[:16]} (certified)" in status.out
@@ -271,4 +271,4 @@ def test_the_command_line_shows_what_it_passes(place: Place, told: Cli) -> None:
 
 def test_a_judge_is_not_called_champion(place: Place, told: Cli) -> None:
     refused = told.refused("recipe", "check", str(place.recipe(name="champion")))
-    assert "a judge needs another name" in refused
+    assert "a judge or a reward model needs another name" in refused

@@ -10,7 +10,7 @@ from pipelines.training.job import JudgeJob, RunFolder, read_job
 from pipelines.training.journal import Journal
 from teachers.errors import TrainingError
 from teachers.files import sha256_of
-from tests.runs import Run, settings, turn
+from tests.runs import Run, copied, settings, turn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,8 +80,9 @@ def test_a_judge_resumes_exactly(straight: Run, tmp_path: Path) -> None:
 
     assert isinstance(straight.job, JudgeJob)
     again = RunFolder(tmp_path)
+    checkpoint = copied(straight.files.checkpoints / "checkpoint-8", again)
     with Journal(again.journal) as journal:
-        judge.train(straight.job, again, journal, straight.files.checkpoints / "checkpoint-8")
+        judge.train(straight.job, again, journal, checkpoint)
     adapter = sha256_of(again.adapter / "adapter_model.safetensors")
     assert adapter == straight.result.adapter_sha256
 
@@ -119,11 +120,11 @@ def test_padding_does_not_count(tiny: Path) -> None:
 def test_the_judges_loss_by_hand() -> None:
     import torch
 
-    from pipelines.training.losses import verdict
+    from pipelines.training.losses import bradley_terry
 
     better = torch.tensor([2.0, 3.0], requires_grad=True)
     worse = torch.tensor([-1.0, 1.0], requires_grad=True)
-    loss = verdict(better, worse, torch.tensor([1.0, 2.0]), center=0.01)
+    loss = bradley_terry(better, worse, torch.tensor([1.0, 2.0]), center=0.01)
     # log(1 + exp(-3)) + 0.01 * 1 and twice log(1 + exp(-2)) + 0.01 * 16
     assert loss.tolist() == pytest.approx([0.058587, 2 * 0.286928], abs=1e-6)
     (slope,) = torch.autograd.grad(loss.sum(), better)

@@ -226,7 +226,7 @@ def test_each_role_gets_the_gradient_that_a_model_of_its_own_would_get(
     _plain_policy_loss(alone["policy"], one, job).backward()
     _plain_value_loss(alone["value"], one, job).backward()
     run.trainer.training_step(shared, {})
-    found = {name: weight.grad for name, weight in shared.named_parameters()}
+    found: dict[str, Any] = {n: weight.grad for n, weight in shared.named_parameters()}
     for model in alone.values():
         wanted = {n: w.grad for n, w in model.named_parameters() if w.requires_grad}
         assert len(wanted) in (2 * 7 * 2, 2 * 7 * 2 + 2)
@@ -396,7 +396,7 @@ def test_a_micro_batch_is_a_part_of_an_update_and_not_an_update(tiny: Path, tmp_
         for _ in range(steps):
             run.trainer.training_step(run.actors.model, {})
     for role in ("policy", "value"):
-        pairs = zip(whole.actors.weights(role), parts.actors.weights(role), strict=True)
+        pairs: Any = zip(whole.actors.weights(role), parts.actors.weights(role), strict=True)
         assert all(torch.allclose(one.grad, other.grad, atol=1e-6) for one, other in pairs)
 
 

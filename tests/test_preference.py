@@ -15,7 +15,7 @@ from pipelines.training.journal import Journal, Metric, Reader
 from pipelines.training.resume import step_of
 from teachers.errors import TrainingError
 from teachers.files import sha256_of
-from tests.runs import killed_in_training, settings, turn
+from tests.runs import copied, killed_in_training, settings, turn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -152,7 +152,8 @@ def test_a_reference_asked_beforehand_is_the_same(make: Make) -> None:
 def test_every_objective_resumes_exactly(make: Make, tmp_path: Path, name: str) -> None:
     straight = make(**OBJECTIVES[name])
     checkpoint = min(straight.files.checkpoints.glob("checkpoint-*"), key=step_of)
-    resumed = _train(straight.job, RunFolder(tmp_path), checkpoint)
+    again = RunFolder(tmp_path)
+    resumed = _train(straight.job, again, copied(checkpoint, again))
     assert resumed.adapter == straight.adapter
     losses = resumed.values("loss")
     assert losses == straight.values("loss")[step_of(checkpoint) :]

@@ -12,6 +12,7 @@ from judges.rewards import (
     Reward,
     RewardTerm,
     TermValue,
+    beats_the_usual,
     check_terms,
     efficiency,
     main_term,
@@ -205,3 +206,18 @@ def test_a_term_is_checked_as_it_is_read(wrong: dict[str, Any]) -> None:
 def test_a_terms_parameters_go_over_the_prompts_own() -> None:
     term = RewardTerm(name="a", verifier="length", entry={"at_most": 5})
     assert term.entry_over({"at_most": 9, "unit": "words"}) == {"at_most": 5, "unit": "words"}
+
+
+def test_a_reward_models_score_is_bounded_whatever_it_is() -> None:
+    assert beats_the_usual(0.0) == 0.5
+    assert beats_the_usual(2.0) == pytest.approx(0.880797, abs=1e-6)
+    assert beats_the_usual(-2.0) == pytest.approx(1 - 0.880797, abs=1e-6)
+    assert [beats_the_usual(score) for score in (-1e4, 1e4)] == [0.0, 1.0]
+
+
+def test_a_reward_models_score_is_a_terms_value() -> None:
+    term = RewardTerm(name="taste", verifier="reward_model")
+    assert not term.verified
+    found = rewarded([term], [Finding("a", 1, {"taste": 0.8}), Finding("b", 1, {"taste": 0.3})])
+    assert [one.total for one in found] == [0.8, 0.3]
+    assert [one.terms["taste"].state for one in found] == ["verified", "refuted"]

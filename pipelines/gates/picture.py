@@ -1,10 +1,13 @@
-"""One picture of a round: accuracy before and after by task, and how training went."""
+"""One picture of a round: what its gate found and how training went, or what choosing by a reward
+model comes to.
+"""
 
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.overoptimised import Point
 from teachers.files import write_whole
 
 # Distinguishable in print and for the colour-blind (Okabe and Ito).
@@ -21,11 +24,7 @@ def draw(
         curve: (step, figure).
         told: what the figure is.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(13)
     axes = figure.subplots(1, 3, width_ratios=(5, 5, 3))
     if report.get("kind") == "preference":
         _lengths(axes[0], report["lengths"])
@@ -36,7 +35,38 @@ def draw(
     axes[2].set(title=told, xlabel="step")
     outcome = "promoted" if report["promoted"] else "kept aside"
     figure.suptitle(f"{report['items']} held-out prompts: {outcome}")
-    for axis in axes:
+    _save(figure, path)
+
+
+def draw_best_of(points: Sequence[Point], path: Path) -> None:
+    """Draw what the best of n answers by a reward model are worth, by its own account and by the
+    judge's or the verifier's.
+    """
+    figure = _figure(9)
+    axes = figure.subplots(1, 2)
+    choices = [point.n for point in points]
+    for axis, told, values in (
+        (axes[0], "by the reward model", [point.proxy for point in points]),
+        (axes[1], "by judge or verifier", [point.gold for point in points]),
+    ):
+        axis.plot(choices, values, marker="o", color=COLOURS[4])
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(choices, [str(n) for n in choices])
+        axis.set(title=told, xlabel="best of n by the reward model", ylabel="mean score")
+    _save(figure, path)
+
+
+def _figure(width: float) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Any, path: Path) -> None:
+    for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120)

@@ -1,7 +1,7 @@
 """Verified answers become a frozen dataset; what does not is kept with its reason."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from judges.records import VerificationState
@@ -14,7 +14,7 @@ from pipelines.store import datasets
 from pipelines.store.connection import transaction
 from pipelines.store.datasets import Rejection
 from teachers.errors import RoundStopped
-from teachers.records import Prompt, Sample
+from teachers.records import Message, Prompt, Sample
 
 NAME = "build"
 
@@ -74,12 +74,19 @@ def _judge(
 
 
 def _row(context: Context, sample: Sample, prompt: Prompt) -> dict[str, Any]:
-    """TRL's conversational prompt-completion columns. The student is asked without examples."""
+    """The student is asked without examples."""
     question = context.recipe.template.zero_shot(prompt)
-    thinking = f"<think>\n{sample.thinking}\n</think>\n" if sample.thinking else ""
+    return demonstration(question, sample.text, sample.thinking)
+
+
+def demonstration(
+    question: Sequence[Message], text: str, thinking: str | None = None
+) -> dict[str, Any]:
+    """TRL's conversational prompt-completion columns: what sft learns from."""
+    before = f"<think>\n{thinking}\n</think>\n" if thinking else ""
     return {
         "prompt": [message.model_dump() for message in question],
-        "completion": [{"role": "assistant", "content": thinking + sample.text}],
+        "completion": [{"role": "assistant", "content": before + text}],
     }
 
 

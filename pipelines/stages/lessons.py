@@ -17,11 +17,11 @@ from pipelines.certification import case_pair
 from pipelines.context import Context
 from pipelines.freeze import freeze
 from pipelines.gold import Known
+from pipelines.hygiene.split import kept_back
 from pipelines.stages import compare, sample
 from pipelines.store import judgements
 from pipelines.store.connection import transaction
 from teachers.errors import RoundStopped
-from teachers.records import content_id
 
 NAME = "lessons"
 
@@ -123,17 +123,12 @@ def _constructed(context: Context) -> Iterator[Lesson]:
             continue
         under_first = one.first.purpose == sample.UNDER
         samples = (one.first.sample.id, one.second.sample.id)
-        back = _place(one.prompt.id) < context.recipe.lessons.held_out
+        back = kept_back(one.prompt.id, context.recipe.lessons.held_out)
         pair = Known(one.compared, under_first)
         yield Lesson(principle, pair, "constructed", back, samples)
         if opposite := by_text.get(principle.opposite):
             pair = Known(one.compared, not under_first)
             yield Lesson(opposite, pair, "constructed", back, samples)
-
-
-def _place(prompt_id: str) -> float:
-    """From 0 to 1, always the same for a prompt."""
-    return int(content_id("kept back", prompt_id)[:8], 16) / 16.0**8
 
 
 def _row(context: Context, lesson: Lesson) -> dict[str, Any]:

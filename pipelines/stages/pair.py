@@ -11,6 +11,7 @@ from judges.judge import Judge
 from pipelines.check import Answered, check
 from pipelines.context import Context
 from pipelines.freeze import freeze, held_out_of
+from pipelines.hygiene.split import kept_back
 from pipelines.labelling import human_verdicts_either_way
 from pipelines.pairing import Evidence, Pair, best, labelled, preference_of
 from pipelines.stages import compare
@@ -30,9 +31,9 @@ async def run(context: Context) -> dict[str, Any]:
     Raises:
         RoundStopped: there are too few pairs to learn from.
     """
-    judges = _judges(context)
+    judges = judges_of(context)
     compared = compare.side_by_side(context, judges)
-    evidence = await _evidence(context, judges, compared)
+    evidence = await evidence_of(context, judges, compared)
     outcomes = [_outcome(context, one, evidence) for one in compared]
     found = [one for one in outcomes if isinstance(one, Pair)]
     kept = list(best(context.recipe.pairs, held_out_of(context.db, context.round_id), found))
@@ -41,14 +42,18 @@ async def run(context: Context) -> dict[str, Any]:
     with transaction(context.db) as db:
         pairs.put_pairs(db, context.round_id, map(_stored, kept_pairs), out)
     table = _yield_table(compared, kept_pairs, out)
-    if len(kept_pairs) < context.recipe.pairs.minimum:
+    learned = [one for one in kept_pairs if not is_held_out(context, one.compared.prompt.id)]
+    if len(learned) < context.recipe.pairs.minimum:
         raise RoundStopped(
-            f"Only {len(kept_pairs)} pairs can be learned from; the recipe asks for "
+            f"Only {len(learned)} pairs can be learned from; the recipe asks for "
             f"{context.recipe.pairs.minimum} (pairs.minimum).\n{show(table)}",
             hint=_ADVICE,
         )
-    rows = [_row(context, pair) for pair in kept_pairs]
-    samples = [side.id for pair in kept_pairs for side in (pair.chosen, pair.rejected)]
+    if context.recipe.train.objective == "reward":
+        table["held_out"] = len(kept_pairs) - len(learned)
+        _refuse_unmeasurable(context, table["held_out"])
+    rows = [_row(context, pair) for pair in learned]
+    samples = [side.id for pair in learned for side in (pair.chosen, pair.rejected)]
     dataset = freeze(context, "preference", rows, samples)
     return {"dataset": dataset.id, "rows": dataset.rows, "path": str(dataset.path), **table}
 
@@ -59,16 +64,33 @@ _ADVICE = (
 )
 
 
-def _judges(context: Context) -> list[Judge]:
+def is_held_out(context: Context, prompt_id: str) -> bool:
+    """Whether a prompt's pairs are not learned from, because a reward model is measured on them."""
+    recipe = context.recipe
+    return recipe.train.objective == "reward" and kept_back(prompt_id, recipe.appraisal.held_out)
+
+
+def _refuse_unmeasurable(context: Context, held_out: int) -> None:
+    """Said before training: nothing could show whether the reward model is any good."""
+    if held_out < (least := context.recipe.appraisal.min_pairs):
+        raise RoundStopped(
+            f"{held_out} pairs are held out to measure the reward model on, and it takes {least} "
+            "(appraisal.min_pairs).",
+            hint="More prompts, a larger appraisal.held_out, or a smaller appraisal.min_pairs.",
+        )
+
+
+def judges_of(context: Context) -> list[Judge]:
     """Who judged the comparisons; several are a panel."""
     report = context.report(compare.NAME)
     names = [report["judge"], *report.get("panel", ())] if report["judge"] else []
     return [judgements.judge(context.db, name) for name in names]
 
 
-async def _evidence(
+async def evidence_of(
     context: Context, judges: Sequence[Judge], compared: list[SideBySide]
 ) -> Evidence:
+    """What is known of comparisons; right answers are verified if they are not yet."""
     answered = {
         side.sample.id: Answered(side.sample, one.prompt)
         for one in compared
@@ -90,13 +112,17 @@ def _outcome(context: Context, one: SideBySide, evidence: Evidence) -> Pair | Pa
 
 
 def _row(context: Context, pair: Pair) -> dict[str, Any]:
-    """TRL's conversational preference columns, and how sure the label is."""
-    question = context.recipe.template.zero_shot(pair.compared.prompt)
+    """TRL's conversational preference columns, and how sure the label is; for a reward model, also
+    who says so and how much that counts."""
+    recipe = context.recipe
+    question = recipe.template.zero_shot(pair.compared.prompt)
+    by = {"source": pair.source, "weight": recipe.pairs.weights.get(pair.source, 1.0)}
     return {
         "prompt": [message.model_dump() for message in question],
         "chosen": [{"role": "assistant", "content": pair.chosen.text}],
         "rejected": [{"role": "assistant", "content": pair.rejected.text}],
         "p": round(pair.p, 6),
+        **(by if recipe.train.objective == "reward" else {}),
     }
 
 

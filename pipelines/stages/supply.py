@@ -64,14 +64,14 @@ def _refuse_too_few(context: Context, stored: Sequence[StoredPrompt]) -> None:
     held_out = [prompt for prompt, split in stored if split == "held_out"]
     if train.wants_pairs:
         held_out = [prompt for prompt in held_out if prompt.verifier == "none"]
-    # A judge is held against cases that it never saw, not against prompts.
-    if train.objective != "judge" and len(held_out) < least:
+    # A judge or a reward model is held against what it never saw, not against a gate's prompts.
+    if train.makes_student and len(held_out) < least:
         kind = "open held-out" if train.wants_pairs else "held-out"
         raise RoundStopped(
             f"There are {len(held_out)} {kind} prompts; the gate wants at least {least}.",
             hint="Raise held_out of the supply's sources, or lower gate.min_items.",
         )
-    if train.wants_pairs:
+    if train.wants_pairs and train.makes_student:
         _refuse_undecidable(context, stored)
     if all(split == "held_out" for _, split in stored):
         raise RoundStopped(

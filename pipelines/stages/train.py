@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.context import Context
 from pipelines.practice import beside
+from pipelines.scoring import reward_model, score_job
 from pipelines.source import identity
 from pipelines.stages import build, exercises, lessons, pair
 from pipelines.store import checkpoints, datasets, judgements
@@ -19,6 +20,7 @@ from pipelines.training.job import (
     PpoJob,
     PreferenceJob,
     Result,
+    RewardJob,
     RunFolder,
     SftJob,
 )
@@ -57,7 +59,7 @@ async def run(context: Context) -> dict[str, Any]:
         with transaction(context.db) as db:
             checkpoints.close_training(db, run_id, "failed", error=str(failed))
         raise
-    checkpoint = _checkpoint(run_id, folder, result)
+    checkpoint = _checkpoint(run_id, job, folder, result)
     with transaction(context.db) as db:
         checkpoints.add_checkpoint(db, checkpoint)
         if context.recipe.train.objective == "judge":
@@ -91,6 +93,8 @@ def _how(context: Context) -> list[Any]:
             for some in (recipe.rewards, recipe.watched)
         ]
         how += [recipe.rollouts.model_dump(mode="json"), terms, recipe.pacing.model_dump()]
+    if recipe.reward_model is not None:
+        how.append(reward_model(context.db, recipe.reward_model.weights).weights)
     if recipe.train.wants_rollouts and recipe.judge is not None:
         who = identity(recipe.judge, None, context.home, context.progress)
         how += [who, recipe.judge.kind, [one.text_id for one in context.principles]]
@@ -135,29 +139,31 @@ def _job(context: Context, dataset_id: str) -> Job:
         **settings.model_dump(),
     }
     if settings.wants_rollouts:
-        recipe = context.recipe
+        recipe, scores = context.recipe, None
+        if recipe.reward_model is not None:
+            model = reward_model(context.db, recipe.reward_model.weights)
+            scores = score_job(context.db, model)
         policy = PpoJob if settings.objective == "ppo" else PolicyJob
         return policy(
             **common,
             rollouts=recipe.rollouts,
             rewards=recipe.rewards,
             watched=recipe.watched,
+            reward_model=scores,
             guards=recipe.guards,
             pacing=recipe.pacing,
         )
-    kind: type[Job] = PreferenceJob if settings.wants_pairs else SftJob
-    if settings.objective == "judge":
-        kind = JudgeJob
-    return kind(**common)
+    named: dict[str, type[Job]] = {"sft": SftJob, "judge": JudgeJob, "reward": RewardJob}
+    return named.get(settings.objective, PreferenceJob)(**common)
 
 
-def _checkpoint(run_id: str, folder: Path, result: Result) -> Checkpoint:
+def _checkpoint(run_id: str, job: Job, folder: Path, result: Result) -> Checkpoint:
     return Checkpoint(
         id=content_id("checkpoint", [run_id, result.steps, result.weights]),
         training_run_id=run_id,
         step=result.steps,
         adapter=folder / "adapter",
         adapter_sha256=result.adapter_sha256,
-        merged=folder / "merged",
+        merged=folder / ("merged" if job.answers else "adapter"),
         weights=result.weights,
     )

@@ -24,7 +24,12 @@ class Checkpoint(NamedTuple):
     adapter_sha256: str
     merged: Path
     weights: str
-    """Fingerprint of the merged copy."""
+    """Fingerprint of the merged copy; a reward model has none, and both are its adapter's."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether it is a model that answers, not a reward model."""
+        return self.merged != self.adapter
 
 
 def open_training(
@@ -103,6 +108,12 @@ def checkpoint(db: Database, name: str) -> Checkpoint:
     return Checkpoint(found_id, run, step, Path(adapter), sha256, Path(merged), weights)
 
 
+def job_of(db: Database, checkpoint: Checkpoint) -> str:
+    """What the training process was told that made it, as JSON."""
+    sql = "select job from training_runs where id = ?"
+    return str(db.execute(sql, (checkpoint.training_run_id,)).fetchone()[0])
+
+
 def add_eval(
     db: Database,
     eval_id: str,
@@ -172,7 +183,8 @@ def last_base(db: Database) -> Base | None:
     """
     row = db.execute(
         "select json_extract(job, '$.base'), folder from training_runs"
-        " where state = 'done' and json_extract(job, '$.objective') is not 'judge'"
+        " where state = 'done'"
+        " and coalesce(json_extract(job, '$.objective'), 'sft') not in ('judge', 'reward')"
         " and exists (select 1 from alias_moves where name = ?) order by started_at desc limit 1",
         (CHAMPION,),
     ).fetchone()

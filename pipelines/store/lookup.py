@@ -38,6 +38,7 @@ _RELATED: dict[str, tuple[tuple[str, str], ...]] = {
             "revisions",
             "select id, number, stop, text from revisions where sample_id = :id order by number",
         ),
+        ("reward scores", "select model, score from reward_scores where sample_id = :id"),
     ),
     "verdicts": (),
     "datasets": (

@@ -409,6 +409,21 @@ def m014_injected(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m015_reward_scores(db: Database) -> None:
+    _run(
+        db,
+        # `model` is the SHA-256 of a reward model's adapter.
+        """
+        create table reward_scores (
+            id text primary key, model text not null,
+            sample_id text not null references samples (id),
+            score real not null, created_at real not null
+        ) strict""",
+        "create index reward_scores_of_sample on reward_scores (sample_id)",
+    )
+
+
 def _run(db: Database, *statements: str) -> None:
     for statement in statements:
         db.execute(statement)

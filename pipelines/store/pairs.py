@@ -60,6 +60,34 @@ def put_pairs(
     )
 
 
+class StoredPair(NamedTuple):
+    """A pair of a round with its texts."""
+
+    prompt_id: str
+    chosen_sample: str
+    chosen: str
+    rejected_sample: str
+    rejected: str
+    source: Authority
+    p: float
+    principle: str | None
+    """The one that decided most."""
+
+
+def of_round(db: Database, round_id: str) -> list[StoredPair]:
+    """A round's pairs, in an order that does not depend on when they were made."""
+    rows = db.execute(
+        "select chosen.prompt_id, chosen.id, chosen.text, rejected.id, rejected.text, source, p,"
+        # The strongest comes first.
+        " json_extract(decisions, '$[0].principle') from pairs"
+        " join samples chosen on chosen.id = chosen_sample"
+        " join samples rejected on rejected.id = rejected_sample"
+        " where round_id = ? order by pairs.id",
+        (round_id,),
+    )
+    return [StoredPair(*row) for row in rows]
+
+
 def last_rounds(db: Database) -> dict[str, str]:
     """The last round that made a pair of a comparison, or found that it is none, by comparison."""
     looked_at = " union all ".join(

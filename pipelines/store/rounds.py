@@ -55,6 +55,16 @@ def report_of(db: Database, round_id: str, name: str) -> dict[str, Any] | None:
     return None if row is None else dict(json.loads(row[0]))
 
 
+def appraisal_of(db: Database, checkpoint_id: str) -> dict[str, Any] | None:
+    """What the newest appraisal of a reward model reported, or None if there was none."""
+    row = db.execute(
+        "select report from stages where name = 'appraise' and state = 'done'"
+        " and json_extract(report, '$.checkpoint') = ? order by ended_at desc limit 1",
+        (checkpoint_id,),
+    ).fetchone()
+    return None if row is None else dict(json.loads(row[0]))
+
+
 class Judged(NamedTuple):
     """A round in which a judge has compared answers."""
 

@@ -44,6 +44,7 @@ Its first argument is the kind of job that has its module as `Job.module`.
 """
 
 _BEGAN = time.monotonic()
+_ADAPTER = "adapter_model.safetensors"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # torch and safetensors write with code of their own and say it in words.
 _FULL_WORDS = re.compile(
@@ -88,7 +89,7 @@ def _work(run: RunFolder, train: Train) -> Result:
         final_loss=losses[-1].value,
         seconds=time.monotonic() - _BEGAN,
         peak_bytes=_peak_bytes(),
-        adapter_sha256=sha256_of(run.adapter / "adapter_model.safetensors"),
+        adapter_sha256=sha256_of(run.adapter / _ADAPTER),
         weights=weights,
         resumed_from=step_of(checkpoint) if checkpoint else 0,
     )
@@ -97,7 +98,7 @@ def _work(run: RunFolder, train: Train) -> Result:
 def _produce(
     job: Job, run: RunFolder, journal: Journal, train: Train, checkpoint: Path | None
 ) -> str:
-    """Train, merge and measure, leaving out what is there; returns the student's fingerprint."""
+    """Train, merge and measure, leaving out what is there; returns the product's fingerprint."""
     journal.phase("load the training libraries")
     from pipelines.training import models
 
@@ -105,6 +106,8 @@ def _produce(
     if not run.adapter.is_dir():
         train(job, run, journal, checkpoint)
         gc.collect()  # a trainer is a knot of cycles with the model inside
+    if not job.answers:
+        return sha256_of(run.adapter / _ADAPTER)
     if not run.merged.is_dir():
         journal.phase("merge the adapter into the base")
         models.merge(job, run.adapter, run.merged)

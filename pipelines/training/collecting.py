@@ -12,13 +12,14 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from judges.records import Verification
-from judges.rewards import JUDGE, OWN, Finding, Reward, RewardTerm, rewarded
+from judges.rewards import JUDGE, OWN, REWARD_MODEL, Finding, Reward, RewardTerm, rewarded
 from judges.verifiers.pool import Pool
 from pipelines.training import advantages
 from pipelines.training.curriculum import Curriculum, Group
 from pipelines.training.grader import Grader
 from pipelines.training.job import PolicyJob
 from pipelines.training.kept import Place, Sampled
+from pipelines.training.rater import Rater
 from pipelines.training.rollout import Fate, Rollout
 from pipelines.training.sampling import Sampler
 from teachers.client import Tokens
@@ -69,6 +70,7 @@ class Collector:
         sampled: where answers are kept as they come.
         pool: where verifiers run.
         grader: who gives a judge's score, if a term wants one.
+        rater: who gives a reward model's.
     """
 
     def __init__(
@@ -81,10 +83,11 @@ class Collector:
         sampled: Sampled,
         pool: Pool,
         grader: Grader | None = None,
+        rater: Rater | None = None,
     ) -> None:
         self._job, self._exercises, self._curriculum = job, exercises, curriculum
         self._sampler, self._decode, self._sampled, self._pool = sampler, decode, sampled, pool
-        self._grader = grader
+        self._grader, self._rater = grader, rater
 
     async def batch(self, number: int, policy: str) -> list[Rollout]:
         """The rollouts of a batch: those to train on first, group by group, then the others."""
@@ -149,14 +152,28 @@ class Collector:
         texts = [self._decode(answer.ids) for answer in answers]
         exercise = self._exercises[place.prompt_id][0]
         said = await asyncio.gather(*(self._said(text, exercise) for text in texts))
+        rated = self._rated(exercise, texts, answers)
         group = [
-            Finding(text, len(answer.ids), found)
-            for text, answer, found in zip(texts, answers, said, strict=True)
+            Finding(text, len(answer.ids), found | scores)
+            for text, answer, found, scores in zip(texts, answers, said, rated, strict=True)
         ]
         watched = (
             rewarded(self._job.watched, group) if self._job.watched else [_UNWATCHED] * len(group)
         )
         return Answers(place, answers, texts, rewarded(self._job.rewards, group), watched)
+
+    def _rated(
+        self, exercise: Exercise, texts: Sequence[str], answers: Sequence[Tokens]
+    ) -> list[dict[str, float]]:
+        """The reward model's score of each answer, by the terms that ask for it."""
+        terms = (*self._job.rewards, *self._job.watched)
+        names = [one.name for one in terms if one.verifier == REWARD_MODEL]
+        if not names:
+            return [{} for _ in texts]
+        assert self._rater is not None, "whoever asks for a reward model names one"
+        whole = [answer.finish_reason != "length" for answer in answers]
+        scores = self._rater.rate(exercise.messages, texts, whole)
+        return [dict.fromkeys(names, score) for score in scores]
 
     async def _said(self, text: str, exercise: Exercise) -> dict[str, Verification | float | None]:
         """What each term's rule says of an answer; an efficiency is the group's own affair."""

@@ -75,6 +75,23 @@ def rendered(
     return render(turns, add_generation_prompt=answer_follows, return_dict=False)
 
 
+def answered(
+    tokenizer: PreTrainedTokenizerBase, question: Iterable[Message], answer: Iterable[Message]
+) -> list[int]:
+    """Question and answer as tokens, to the end of the answer's turn: as a policy would give it.
+
+    Templates often put a line break behind that.
+    """
+    whole = rendered(tokenizer, [*question, *answer])
+    ends = [at for at, token in enumerate(whole, start=1) if token == tokenizer.eos_token_id]
+    behind = whole[ends[-1] :] if ends else []
+    return whole[: len(whole) - len(behind)] if _blank(tokenizer, behind) else whole
+
+
+def _blank(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> bool:
+    return not str(tokenizer.decode(tokens)).strip()
+
+
 def fitting(path: Path, rows: Sequence[tuple[_Kept, int]], max_length: int) -> list[_Kept]:
     """The rows, given with their lengths in tokens, that are no longer than the limit.
 

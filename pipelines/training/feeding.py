@@ -27,6 +27,7 @@ from pipelines.training.job import PolicyJob, RunFolder
 from pipelines.training.journal import Journal
 from pipelines.training.kept import Batches, Sampled, WholeBatch
 from pipelines.training.policy import Handed
+from pipelines.training.rater import Rater
 from pipelines.training.rollout import Rollout
 from pipelines.training.sampling import EngineSampler, Sampler, TrainerSampler
 from teachers.errors import (
@@ -68,6 +69,7 @@ class Feed:
         self._model: PeftModel | None = None
         self._sampler: Sampler | None = None
         self._grader = Grader(Charge.read(run.charge)) if job.judged else None
+        self._rater = Rater(job.reward_model) if job.reward_model else None
 
     def __enter__(self) -> Self:
         self._pool = self._runner.run(Pool(VERIFIER_PROCESSES).__aenter__())
@@ -146,6 +148,7 @@ class Feed:
             self._sampled,
             self._pool,
             self._grader,
+            self._rater,
         )
 
     def _settle(self, batch: WholeBatch) -> None:

@@ -9,6 +9,7 @@ from judges.rewards import JUDGE, RewardTerm
 from pipelines.recipe import Rollouts, Train, Tuning
 from pipelines.training.curriculum import Pacing
 from pipelines.training.guards import Guards
+from pipelines.training.score_job import ScoreJob
 from teachers.errors import TrainingError
 
 # How a training process ends, apart from signals and crashes (1 and below).
@@ -38,10 +39,15 @@ class Job(Tuning):
 
     module: ClassVar[str]
     """What to run in the child process."""
+    answers: ClassVar[bool] = True
+    """Whether what is trained answers in words: then it is merged to be served, and measured."""
 
     def same_as(self, other: "Job") -> bool:
-        """Whether both train the same; files may have moved in between."""
-        places = {"base", "dataset"}
+        """Whether both train the same; files may have moved in between.
+
+        Which reward model it is, is part of the run's id.
+        """
+        places = {"base", "dataset", "reward_model"}
         return self.model_dump(exclude=places) == other.model_dump(exclude=places)
 
 
@@ -71,6 +77,14 @@ class JudgeJob(Job):
     """How strongly the scores of a pair are held around 0, where yes and no are even."""
 
 
+class RewardJob(Job, Train):
+    """Training a model that gives an answer a number."""
+
+    objective: Literal["reward"]
+    module = "pipelines.training.reward"
+    answers = False
+
+
 class PolicyJob(Job, Train):
     """Training a policy on the rewards of its own answers."""
 
@@ -80,6 +94,8 @@ class PolicyJob(Job, Train):
     """What an answer earns."""
     watched: tuple[RewardTerm, ...] = ()
     """Measured as well, and never learned from."""
+    reward_model: ScoreJob | None = None
+    """Who gives the score that a term asks for."""
     guards: Guards = Guards()
     pacing: Pacing = Pacing()
     module = "pipelines.training.grpo"
@@ -153,10 +169,8 @@ def read_job(path: Path) -> Job:
 
 
 # In this order: a job from before there were several objectives does not say its own.
-_AnyJob = Annotated[
-    SftJob | PreferenceJob | JudgeJob | PpoJob | PolicyJob, Field(union_mode="left_to_right")
-]
-_JOBS: TypeAdapter[SftJob | PreferenceJob | JudgeJob | PpoJob | PolicyJob] = TypeAdapter(_AnyJob)
+_Kinds = SftJob | PreferenceJob | JudgeJob | RewardJob | PpoJob | PolicyJob
+_JOBS: TypeAdapter[_Kinds] = TypeAdapter(Annotated[_Kinds, Field(union_mode="left_to_right")])
 
 
 class Result(BaseModel):
@@ -175,7 +189,7 @@ class Result(BaseModel):
     adapter_sha256: str
     """Of the adapter's safetensors file."""
     weights: str
-    """Fingerprint of the merged copy."""
+    """Fingerprint of the merged copy; where nothing is merged, the adapter's SHA-256."""
     resumed_from: int
     """Step that this process went on from; 0 if it began."""
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from teachers.files import Growing
+
 
 class Metric(NamedTuple):
     """One figure of training."""
@@ -65,17 +67,10 @@ class Reader:
     """The reading end: each call of `new` gives what was appended since the last one."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
+        self._lines = Growing(path)
 
     def new(self) -> list[Entry]:
-        if not self._path.is_file():
-            return []
-        with self._path.open("rb") as journal:
-            journal.seek(self._offset)
-            whole, newline, _ = journal.read().rpartition(b"\n")
-        self._offset += len(whole) + len(newline)
-        return list(_entries(whole.splitlines()))
+        return list(_entries(self._lines.new()))
 
 
 def _entries(lines: list[bytes]) -> Iterator[Entry]:

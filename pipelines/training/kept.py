@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from pipelines.training.guards import Figures
 from pipelines.training.rollout import Rollout
 from teachers.client import Tokens
+from teachers.files import Growing
 
 
 class _Lines:
@@ -113,13 +114,8 @@ class NewBatches:
     """The reading end of `Batches` for another process: each call gives what was added since."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._offset = path, 0
+        self._lines = Growing(path)
 
     def read(self) -> list[list[Rollout]]:
-        if not self._path.is_file():
-            return []
-        with self._path.open("rb") as batches:
-            batches.seek(self._offset)
-            whole, newline, _ = batches.read().rpartition(b"\n")
-        self._offset += len(whole) + len(newline)
-        return [[Rollout(**row) for row in line["rollouts"]] for line in _objects(whole.decode())]
+        whole = b"\n".join(self._lines.new()).decode()
+        return [[Rollout(**row) for row in line["rollouts"]] for line in _objects(whole)]

@@ -74,17 +74,24 @@ def _log_odds(log_p: Tensor) -> Tensor:
     return log_p - torch.log(-torch.expm1(log_p))
 
 
-def verdict(better: Tensor, worse: Tensor, weight: Tensor, center: float) -> Tensor:
-    """A judge's scores of a better and a worse answer, as a Bradley-Terry model.
+def bradley_terry(
+    better: Tensor,
+    worse: Tensor,
+    weight: Tensor,
+    center: float,
+    margin: Tensor | float = 0.0,
+) -> Tensor:
+    """Scores of a better and a worse answer, a judge's or a reward model's.
 
     -log s(better - worse) is equation 1 of InstructGPT (arXiv 2203.02155); it says nothing of
     where the scores lie. center (better + worse)^2 holds a pair around 0 (arXiv 2312.09244,
     equation 2), so that a single score can be read as a verdict.
 
     Args:
-        better: log odds of "yes" against "no" for the better answer.
+        better: of the better answer; a judge's is the log odds of "yes" against "no".
         worse: the same of the worse one.
         weight: how much each pair counts.
         center: that coefficient; the paper uses 0.01.
+        margin: by how much the better one is to lead (arXiv 2307.09288, equation 2).
     """
-    return weight * (logistic(better - worse) + center * (better + worse) ** 2)
+    return weight * (logistic(better - worse - margin) + center * (better + worse) ** 2)

@@ -6,6 +6,7 @@ Everything here imports torch and belongs in a child process.
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -47,40 +48,61 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
 
 def base_model(job: Job) -> PreTrainedModel:
     """The base as it is trained on: bf16, or 4 bits with bf16 arithmetic."""
-    return _loaded(job.base, job, _NF4 if job.adapter == "qlora" else None)
+    return loaded(job.base, job.device, nf4() if job.adapter == "qlora" else None)
 
 
-_NF4 = BitsAndBytesConfig(
-    load_in_4bit=True,
-    bnb_4bit_quant_type="nf4",
-    bnb_4bit_use_double_quant=True,
-    bnb_4bit_compute_dtype=torch.bfloat16,
-)
+def nf4(*spared: str) -> BitsAndBytesConfig:
+    """How a base is held in 4 bits.
+
+    Args:
+        spared: layers that are not, instead of the output alone.
+    """
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=list(spared) or None,  # of 4 bits as well, whatever its name says
+    )
 
 
-def _loaded(
-    folder: Path, job: Job, quantization: BitsAndBytesConfig | None = None
+def loaded(
+    folder: Path,
+    device: str,
+    quantization: BitsAndBytesConfig | None = None,
+    kind: Any = AutoModelForCausalLM,
+    **how: Any,
 ) -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+    """A model in bf16 or quantized.
+
+    Args:
+        device: as in a job.
+        kind: which of transformers' automatic classes opens it.
+        how: what its configuration is to say otherwise.
+    """
+    model: PreTrainedModel = kind.from_pretrained(
         folder,
         dtype=torch.bfloat16,
         quantization_config=quantization,
-        device_map={"": "cuda" if job.device == "gpu" else "cpu"},
+        device_map={"": "cuda" if device == "gpu" else "cpu"},
+        **how,
     )
     return model
 
 
-def with_adapter(model: PreTrainedModel, job: Job) -> PeftModel:
+def with_adapter(
+    model: PreTrainedModel, job: Job, task: str = "CAUSAL_LM", name: str = ADAPTER
+) -> PeftModel:
     """The model with a new adapter on it, in float32; torch's seed decides its first weights."""
-    wrapped: PeftModel = get_peft_model(model, adapter_config(job), adapter_name=ADAPTER)
+    wrapped: PeftModel = get_peft_model(model, adapter_config(job, task), adapter_name=name)
     return wrapped
 
 
-def adapter_config(job: Job) -> LoraConfig:
-    """What the job's adapter is."""
+def adapter_config(job: Job, task: str = "CAUSAL_LM") -> LoraConfig:
+    """What the job's adapter is; one for SEQ_CLS has the head with it."""
     modules = job.target_modules
     return LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=task,
         r=job.rank,
         lora_alpha=job.alpha,
         lora_dropout=job.dropout,
@@ -101,12 +123,17 @@ def in_float32(model: PeftModel) -> None:
 def save_adapter(model: PeftModel, target: Path) -> None:
     """Save the adapter as a plain folder that vLLM and PEFT open whatever its name was."""
     with whole_folder(target) as partial:
-        # Of several adapters the one that acts.
-        model.save_pretrained(str(partial), selected_adapters=[model.active_adapter])
-        if (named := partial / ADAPTER).is_dir():
-            for path in named.iterdir():
-                path.rename(partial / path.name)
-            named.rmdir()
+        put_adapter(model, partial)
+
+
+def put_adapter(model: PeftModel, folder: Path) -> None:
+    """The same into a folder that is there; of several adapters the one that acts."""
+    acting = str(model.active_adapter)
+    model.save_pretrained(str(folder), selected_adapters=[acting])
+    if (named := folder / acting).is_dir():
+        for path in named.iterdir():
+            path.rename(folder / path.name)
+        named.rmdir()
 
 
 def merge(job: Job, adapter: Path, target: Path) -> None:
@@ -130,7 +157,9 @@ def measured(job: Job, folders: Mapping[str, Path]) -> dict[str, object]:
         folders: bf16 models by their fingerprint; held in memory one at a time.
     """
     tokens = probe_tokens(job.base)
-    rows = {weights: logprobs(_loaded(path, job), tokens) for weights, path in folders.items()}
+    rows = {
+        weights: logprobs(loaded(path, job.device), tokens) for weights, path in folders.items()
+    }
     return {"tokens": tokens, "logprobs": rows}
 
 

@@ -1,5 +1,6 @@
 """Rows with a better and a worse side: two answers to a prompt, or two prompts for a judge."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from datasets import Dataset
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedTokenizerBase
 
-from pipelines.training.dataset import Data, fitting, rendered, rows_of
+from pipelines.training.dataset import Data, answered, fitting, rendered, rows_of
 from teachers.records import Message
 
 
@@ -22,6 +23,22 @@ class Pair(BaseModel):
     rejected: list[Message] = Field(min_length=1)
     p: float = Field(default=1.0, ge=0.5, le=1.0)
     """Probability that `chosen` is the better one."""
+
+
+class Weighted(Pair):
+    """A pair for a reward model."""
+
+    weight: float = Field(default=1.0, gt=0)
+    """How much this row counts beside the others."""
+
+    @property
+    def margin(self) -> float:
+        """By how much the chosen answer's score is to lead: the log odds of `p`.
+
+        None, that is 0, where p is 1: a construction or a verifier says who is better, and not how
+        clearly.
+        """
+        return math.log(self.p / (1 - self.p)) if self.p < 1 else 0.0
 
 
 class Judged(BaseModel):
@@ -48,6 +65,27 @@ def pairs_of(path: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
     lengths = (len(rendered(tokenizer, pair.prompt, answer_follows=True)) for pair in pairs)
     kept = fitting(path, list(zip(pairs, lengths, strict=True)), max_length - 1)
     return Data(Dataset.from_list([pair.model_dump() for pair in kept]), len(pairs) - len(kept))
+
+
+def weighted_of(path: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Data:
+    """Pairs in tokens, neither side too long: `chosen_ids`, `rejected_ids`, `margin`, `weight`, and
+    the `length` of the longer side.
+
+    Raises:
+        TrainingError: a row is malformed, or no row is left.
+    """
+    rows = [_scored(row, tokenizer) for row in rows_of(path, Weighted)]
+    kept = fitting(path, [(row, row["length"]) for row in rows], max_length)
+    return Data(Dataset.from_list(kept), len(rows) - len(kept))
+
+
+def _scored(row: Weighted, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    chosen, rejected = (
+        answered(tokenizer, row.prompt, side) for side in (row.chosen, row.rejected)
+    )
+    length = max(len(chosen), len(rejected))
+    sides = {"chosen_ids": chosen, "rejected_ids": rejected}
+    return {**sides, "margin": row.margin, "weight": row.weight, "length": length}
 
 
 def singles_of(pairs: Dataset, seed: int) -> Dataset:

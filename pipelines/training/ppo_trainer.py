@@ -153,7 +153,7 @@ class PpoTrainer(Trainer):
         """Every answer once."""
         for update in order.chunk(self._job.rollouts.updates):
             tokens = max(1, int(experience.asked.spoken[update].sum()))
-            for rows in update.split(self._job.batch_size):
+            for rows in torch.split(update, self._job.batch_size):
                 yield Part(experience.rows(rows), tokens, learns)
 
     def _order(self, number: int, again: int) -> Tensor:
@@ -201,7 +201,7 @@ class PpoTrainer(Trainer):
         """What policy, reference and critic say of a batch, by the micro-batches of an update."""
         actors, found = self._actors, list[list[Tensor]]([[], [], []])
         actors.model.train()  # nothing is drawn, and what an update computes is the same
-        for rows in torch.arange(len(asked.answers)).split(self._job.batch_size):
+        for rows in torch.split(torch.arange(len(asked.answers)), self._job.batch_size):
             some = asked.rows(rows)
             with actors.roles.acting(POLICY):
                 found[0].append(actors.log_probabilities(some)[0])

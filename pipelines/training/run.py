@@ -161,7 +161,12 @@ def _running(run: RunFolder) -> _Process | None:
     return None if process.ended() else process
 
 
-def _environment(keys: Collection[str]) -> dict[str, str]:
+def environment(keys: Collection[str] = ()) -> dict[str, str]:
+    """What a training process finds in its environment.
+
+    Args:
+        keys: names of variables with keys that it needs.
+    """
     passed_on = _PASSED_ON.union(keys)
     ours = {name: value for name, value in child_environment().items() if name in passed_on}
     # Waiting threads soon sleep. Spinning as long as they do by default, they take the cores from
@@ -178,7 +183,7 @@ def _start(run: RunFolder, module: str, keys: Collection[str]) -> _Process:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=_environment(keys),
+            env=environment(keys),
             start_new_session=True,
         )
     return _Process(ours.pid, 0.0, ours)

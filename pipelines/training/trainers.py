@@ -3,17 +3,18 @@
 Everything here imports torch and belongs in a child process.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Trainer
 from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.reward_trainer import RewardTrainer
 
 from pipelines.training import losses
 from pipelines.training.callbacks import Live
-from pipelines.training.job import JudgeJob, PreferenceJob
+from pipelines.training.job import JudgeJob, PreferenceJob, RewardJob
 
 Batch = dict[str, Any]
 Collator = Callable[[list[dict[str, Any]]], Batch]
@@ -29,9 +30,13 @@ class PairTrainer(DPOTrainer):
     def __init__(self, job: PreferenceJob, live: Live, **how: Any) -> None:
         super().__init__(**how, callbacks=[live])
         # Not passed in: TRL makes its collator, and may make up a padding token for it.
-        self.data_collator = _with_flips(self.data_collator, job)
+        self.data_collator = _with(self.data_collator, "flipped", self._flip)
         self._job = job
         self._live = live
+
+    def _flip(self, row: Mapping[str, Any]) -> float:
+        """How likely a pair is labelled the wrong way round."""
+        return float(1 - row["p"]) if self._job.soft_labels else self._job.label_smoothing
 
     def compute_loss(
         self,
@@ -93,12 +98,11 @@ class PairTrainer(DPOTrainer):
         self._live.note(**figures)
 
 
-def _with_flips(collate: Collator, job: PreferenceJob) -> Collator:
-    """Adds to each batch how likely each pair is labelled the wrong way round."""
+def _with(collate: Collator, name: str, value: Callable[[Mapping[str, Any]], float]) -> Collator:
+    """Adds a number of each row to the batches of TRL's collator."""
 
     def collated(rows: list[dict[str, Any]]) -> Batch:
-        flips = [1 - row["p"] if job.soft_labels else job.label_smoothing for row in rows]
-        return {**collate(rows), "flipped": torch.tensor(flips)}
+        return {**collate(rows), name: torch.tensor([value(row) for row in rows])}
 
     return collated
 
@@ -131,9 +135,40 @@ class JudgeTrainer(Trainer):
         said = model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1]
         good, bad = said[:, self._words].float().unbind(1)
         better, worse = (good - bad).chunk(2)
-        margin = better - worse
-        self._live.note(accuracy=margin > 0, margin=margin, center=(better + worse) / 2)
-        return losses.verdict(better, worse, weight, self._center).mean()
+        _note_scores(self._live, better, worse)
+        return losses.bradley_terry(better, worse, weight, self._center).mean()
+
+
+class ScoreTrainer(RewardTrainer):
+    """TRL's reward trainer with a weight for each pair.
+
+    Relied on are its collator (chosen sides first, then the rejected ones, and the margin), and
+    that it tells the model which token pads.
+    """
+
+    def __init__(self, job: RewardJob, live: Live, **how: Any) -> None:
+        super().__init__(**how, callbacks=[live])
+        self.data_collator = _with(self.data_collator, "weight", lambda row: float(row["weight"]))
+        self._center = job.center_coefficient
+        self._live = live
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Tensor:
+        """Weighted mean loss of a batch of pairs, in nats."""
+        batch = dict(inputs)
+        weight, margin = batch.pop("weight"), batch.pop("margin")
+        better, worse = model(**batch, use_cache=False).logits[:, 0].chunk(2)
+        _note_scores(self._live, better, worse)
+        return losses.bradley_terry(better, worse, weight, self._center, margin).mean()
+
+
+def _note_scores(live: Live, better: Tensor, worse: Tensor) -> None:
+    live.note(accuracy=better > worse, margin=better - worse, center=(better + worse) / 2)
 
 
 def judged_batch(padding: int) -> Collator:
