@@ -25,6 +25,8 @@ _AFTER_EQUALS = re.compile(rf"=[ \t*$`]*+({_NUMBER})(?!{_SUM_GOES_ON})")
 _ANY_NUMBER = re.compile(rf"(?<![\w.]){_NUMBER}")
 _LEADING_NUMBER = re.compile(rf"({_NUMBER})(?![\w%(]|:\d|\s+\d|{_SUM_GOES_ON})")
 _SENTENCE_END = re.compile(r"[.!?](?:\s|\Z)")
+_LONGEST_CLOSING = 200
+_CLOSING = re.compile(r"(?:\$([^$\n]+)\$|\\\(([^\n]+?)\\\))\.?\Z")
 _WRAPPING = re.compile(r"\*\*|\\[()\[\]]|\\text\{([^{}]*)\}")
 
 
@@ -34,12 +36,13 @@ def readings(text: str, parser: Parser) -> list[str]:
     `strict`: the last line that is not empty must read `Answer: X`; X is the one reading.
     `lenient`: that too, so it is never the harsher one. Then the last of any explicit mark ("the
     answer is X", "Answer: X", a box, `#### X`), as it stands and cut down to its number; where no
-    mark leads to a number, the one after the last equals sign, or else the last one.
+    mark leads to a number, the one after the last equals sign, or else the last one. Without any
+    mark, mathematics that ends the text (`$X$`) is one.
     """
     if parser == "strict":
         return _strict(text)
     text = text.replace("\N{MINUS SIGN}", "-")
-    found = [*_strict(text), *_marked(text)]
+    found = [*_strict(text), *_marked(text)] or _closing(text)
     if not any(character.isdigit() for character in "".join(found[-1:])):
         found += _last_number(text)
     return list(dict.fromkeys(filter(None, found)))
@@ -59,6 +62,12 @@ def _marked(text: str) -> list[str]:
     answer = last[1] if last.re is _BOX else text[last.end() :].splitlines()[0]
     bare = _bare(answer)
     return [bare, _core(bare)]
+
+
+def _closing(text: str) -> list[str]:
+    """What stands between dollar signs, or as LaTeX else, at the very end."""
+    last = _CLOSING.search(text.rstrip()[-_LONGEST_CLOSING:])
+    return [_bare(last[1] or last[2])] if last else []
 
 
 def _last_number(text: str) -> list[str]:

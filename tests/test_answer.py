@@ -76,6 +76,10 @@ LENIENT = [
     (r"The answer is 5. No: \boxed{6}", "6"),
     ("#### 5\nAnswer: 6", "6"),
     ("Answer: 5\n#### 6", "6"),
+    # Mathematics at the very end.
+    (r"So it is $\frac{1}{2}$.", r"\frac{1}{2}"),
+    (r"We get \(x^2 + 1\)", "x^2 + 1"),
+    ("It costs $5 and then $6.", "6"),
 ]
 
 

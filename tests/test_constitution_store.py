@@ -50,6 +50,16 @@ def test_a_version_knows_where_it_came_from(db: Database) -> None:
     assert constitutions.log(db, "mine", limit=1) == [second]
 
 
+def test_what_comes_with_preceptor_is_what_a_first_edit_was_made_of(db: Database) -> None:
+    shipped = constitutions.resolve("concise-assistant", db)
+    edited = shipped.model_copy(update={"description": "Ours."})
+    assert commit(db, edited)
+    (only,) = constitutions.log(db, "concise-assistant")
+    assert only.parent == shipped.id
+    assert constitutions.resolve(shipped.id[:12], db) == shipped
+    assert constitutions.resolve("concise-assistant", db) == edited
+
+
 def test_what_is_in_force_is_not_stored_again(db: Database) -> None:
     assert commit(db, FIRST)
     assert not commit(db, FIRST, "once more")

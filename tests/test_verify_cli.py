@@ -67,7 +67,18 @@ def test_bad_lines_are_named_and_kept_and_the_others_checked(cli: Cli, tmp_path:
     assert said.json["states"] == {"verified": 1, "error": 4}
     assert said.json["verifier"] == "number/1"
     assert len(said.json["bad_lines"]) == 4
-    assert [row.get("line") for row in read(out)] == [None, *bad]
+    # What is an object stays as it was, and what is none is kept as a text.
+    assert [row.get("line") for row in read(out)] == [None, *bad[:2], None, None]
+    assert [row.get("reference") for row in read(out)[3:]] == [3, [1]]
+
+
+def test_what_would_go_wrong_on_every_row_is_told_at_once(cli: Cli, tmp_path: Path) -> None:
+    file = write(tmp_path, ROWS)
+    said = cli("verify", file, "--verifier", "number", "--entry", "{at_most")
+    assert (said.code, said.err.count("--entry is no JSON")) == (1, 1)
+    said = cli("verify", file, "--verifier", "number", "--out", file)
+    assert "is the file that is read" in said.err
+    assert read(Path(file)) == ROWS
 
 
 @pytest.mark.parametrize("entry", ["asked", ".", '{"at_most": 2}'])

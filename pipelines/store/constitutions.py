@@ -18,7 +18,8 @@ class Version(NamedTuple):
     id: str
     name: str
     parent: str | None
-    """The version that was in force before; None for the first."""
+    """The version that was in force before, also one that comes with Preceptor; None for the
+    first."""
     author: str
     message: str
     committed_at: float
@@ -36,9 +37,8 @@ def commit(db: Database, constitution: Constitution, author: str, message: str) 
     """Put a version in force under its name."""
     if (current := head(db, constitution.name)) and current.id == constitution.id:
         return Committed(current, new=False)
-    version = Version(
-        constitution.id, constitution.name, current.id if current else None, author, message, now()
-    )
+    before = current.id if current else _shipped(db, constitution.name)
+    version = Version(constitution.id, constitution.name, before, author, message, now())
     keep(db, constitution)
     db.execute(
         "insert into constitution_commits"
@@ -46,6 +46,16 @@ def commit(db: Database, constitution: Constitution, author: str, message: str) 
         version,
     )
     return Committed(version, new=True)
+
+
+def _shipped(db: Database, name: str) -> str | None:
+    """The id of the version that comes with Preceptor, which is kept; None where none does."""
+    path = SHIPPED / f"{name}.yaml"
+    if not path.is_file():
+        return None
+    shipped = load(path)
+    keep(db, shipped)
+    return shipped.id
 
 
 def keep(db: Database, constitution: Constitution) -> None:

@@ -95,7 +95,8 @@ def commit(
     console = output.console()
     mention_weaknesses(console, constitution, str(file))
     said = "committed as" if new else "has not changed; in force is"
-    console.print(f"{version.name} {said} {version.id[:16]}", highlight=False)
+    instead = f", in force instead of {version.parent[:16]}" if new and version.parent else ""
+    console.print(f"{version.name} {said} {version.id[:16]}{instead}", highlight=False)
 
 
 @constitution_app.command()

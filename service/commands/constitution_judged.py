@@ -96,6 +96,7 @@ def preview(
 ) -> None:
     """What an edit would change in the pairs that are stored, before it is committed."""
     from service.previews import show_cost, show_preview
+    from teachers.errors import ConfigError
 
     new = resolve(edited)
     last = _last_judged()
@@ -104,7 +105,10 @@ def preview(
 
     def agreed(plan: "Plan") -> bool:
         show_cost(output.console(stderr=json_), plan)
-        return yes or typer.confirm("Go on?", err=json_)
+        try:
+            return yes or typer.confirm("Go on?", err=json_)
+        except typer.Abort:
+            raise ConfigError("Nobody said yes.", hint="--yes spends the calls unasked.") from None
 
     found = asyncio.run(_preview(loaded, old, new, sample, agreed, quiet=json_))
     if found is None:

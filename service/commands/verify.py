@@ -41,7 +41,7 @@ class Line(NamedTuple):
     number: int
     """Counted from 1."""
     row: dict[str, Any]
-    """A bad line stands here as it is, as `line`."""
+    """A line that holds none stands here as it is, as `line`."""
     job: dict[str, Any] | None
     why: str = ""
 
@@ -68,6 +68,13 @@ def verify(
     versioned(verifier)  # one that is not there is told before anything is read
     if not file.is_file():
         raise ConfigError(f"There is no file {file}.")
+    if out and out.exists() and out.samefile(file):
+        raise ConfigError(f"--out {out} is the file that is read.", hint="Name another one.")
+    if entry.lstrip().startswith("{"):
+        try:
+            json.loads(entry)
+        except ValueError as wrong:
+            raise ConfigError(f"--entry is no JSON: {wrong}") from wrong
     with file.open("rb") as rows:
         total = sum(not row.isspace() for row in rows)
     if not total:
@@ -122,12 +129,14 @@ def _lines(file: Path, fields: Fields) -> Iterator[Line]:
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
+                row: Any = None
                 try:
                     row = json.loads(line)
                     yield Line(number, row, _job(row, fields))
                 except (ValueError, TypeError, RecursionError) as wrong:
                     raw = line.decode(errors="backslashreplace").rstrip("\n")
-                    yield Line(number, {"line": raw}, None, str(wrong))
+                    kept = row if isinstance(row, dict) else {"line": raw}
+                    yield Line(number, kept, None, str(wrong))
 
 
 def _job(row: Any, fields: Fields) -> dict[str, Any]:
