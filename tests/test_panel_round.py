@@ -189,9 +189,9 @@ def test_a_judge_that_is_the_student_is_named(
         ({"judge": None}, "panel is for judges beside judge"),
         ({"panel": [], "quorum": 1}, "quorum is for a panel"),
         ({"quorum": 4}, "larger than the panel of 3"),
-        ({"pairs": {"source": "construction", "guided": 1}}, "whose better side a judge names"),
-        ({"panel": [], "judge": None}, "whose better side a judge names"),
-        ({"train": {"objective": "sft"}}, "whose better side a judge names"),
+        ({"pairs": {"source": "construction", "guided": 1}}, "pairs, labelled by a judge"),
+        ({"panel": [], "judge": None}, "pairs, labelled by a judge"),
+        ({"train": {"objective": "sft"}}, "pairs, labelled by a judge"),
         ({"pairs": {"anchor": "older"}}, "one or the other"),
     ],
 )

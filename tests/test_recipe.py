@@ -74,6 +74,7 @@ def test_every_field_is_explained() -> None:
         "rewards[].verifier",
         "watched[].name",
         "watched[].verifier",
+        "reward_model.weights",
     ]
 
 

@@ -217,7 +217,7 @@ def test_stored_answers_are_scored_once(place: Place, told: Cli) -> None:
     assert said["lowest"] < 0 < said["highest"]
     # Answers that say the same are one score.
     texts = place.one(
-        "select count(*) from (select distinct prompt_id, text from samples"
+        "select count(*) from (select distinct samples.prompt_id, text from samples"
         " join calls on calls.id = call_id where purpose = 'teach')"
     )
     assert before < place.one("select count(*) from reward_scores") == texts
@@ -253,7 +253,8 @@ def test_a_filter_says_which_answers_are_scored(place: Place, told: Cli) -> None
     said = told("score", "taste", "--round", round_id[:12], "--json").json
     assert said["answers"] == TRAIN * N
     assert "No stored answer fits" in told.refused("score", "taste", "--round", "none")
-    assert "go together" in told.refused("score", "taste", "--best-of", "4")
+    alone = told("score", "taste", "--best-of", "4")
+    assert (alone.code, "go together" in alone.err) == (2, True)
 
 
 # --- As a reward --------------------------------------------------------------------------------
