@@ -74,3 +74,13 @@ def copied(checkpoint: Path, run: RunFolder) -> Path:
 
 def turn(role: str, content: str) -> list[dict[str, str]]:
     return [{"role": role, "content": content}]
+
+
+def exercises(folder: Path) -> Path:
+    """Write what a policy practises on: 16 prompts that no verifier of their own checks."""
+    path = folder / "prompts.jsonl"
+    with path.open("w") as rows:
+        for question in (f"Say {n}." for n in range(16)):
+            prompt = {"task": "say", "question": question, "verifier": "none", "entry": {}}
+            rows.write(json.dumps({"prompt": prompt, "messages": turn("user", question)}) + "\n")
+    return path

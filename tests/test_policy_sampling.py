@@ -30,7 +30,7 @@ from teachers.client import Tokens
 from teachers.errors import GuardTripped, SyncMismatch, TrainingError
 from teachers.process import die_with_parent
 from tests.places import Place
-from tests.runs import settings, turn
+from tests.runs import exercises, settings
 from tests.scripted.opened import Opened
 from tests.scripted.running import ROOT, Scripted, running
 from tests.steps import one_step
@@ -51,14 +51,7 @@ WAIT_S = 120.0
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "prompts.jsonl"
-    path.write_text("".join(_row(f"Say {n}.") for n in range(16)))
-    return path
-
-
-def _row(question: str) -> str:
-    prompt = {"task": "say", "question": question, "verifier": "none", "entry": {}}
-    return json.dumps({"prompt": prompt, "messages": turn("user", question)}) + "\n"
+    return exercises(tmp_path_factory.mktemp("data"))
 
 
 def _job(base: Path, dataset: Path) -> PolicyJob:

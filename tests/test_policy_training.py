@@ -1,7 +1,6 @@
 """A policy learns from the rewards of its own answers: real child processes on the tiny model."""
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from pipelines.training.rollout import Rollout
 from pipelines.training.run import train
 from teachers.errors import GuardTripped
 from teachers.progress import Silent
-from tests.runs import Run, killed_in_training, settings, turn
+from tests.runs import Run, exercises, killed_in_training, settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,20 +27,13 @@ BATCHES, PROMPTS, GROUP = 16, 4, 8
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "prompts.jsonl"
-    path.write_text("".join(_row(f"Say {n}.") for n in range(16)))
-    return path
+    return exercises(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def straight(tiny: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that nobody disturbed."""
     return Run(_job(tiny, dataset), tmp_path_factory.mktemp("runs") / "straight")
-
-
-def _row(question: str) -> str:
-    prompt = {"task": "say", "question": question, "verifier": "none", "entry": {}}
-    return json.dumps({"prompt": prompt, "messages": turn("user", question)}) + "\n"
 
 
 def _job(base: Path, dataset: Path, **changes: Any) -> PolicyJob:

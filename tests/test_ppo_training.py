@@ -1,6 +1,5 @@
 """PPO as a child process on the tiny model: it learns, is kept, and goes on where it was killed."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from judges.rewards import RewardTerm
 from pipelines.recipe import Rollouts
 from pipelines.training.job import PpoJob, RunFolder, read_job
 from pipelines.training.kept import NewBatches
-from tests.runs import Run, killed_in_training, settings, turn
+from tests.runs import Run, exercises, killed_in_training, settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -20,20 +19,13 @@ BATCHES, PROMPTS, GROUP, EPOCHS = 12, 4, 8, 4
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "prompts.jsonl"
-    path.write_text("".join(_row(f"Say {n}.") for n in range(16)))
-    return path
+    return exercises(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def straight(tiny: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that nobody disturbed."""
     return Run(_job(tiny, dataset), tmp_path_factory.mktemp("runs") / "straight")
-
-
-def _row(question: str) -> str:
-    prompt = {"task": "say", "question": question, "verifier": "none", "entry": {}}
-    return json.dumps({"prompt": prompt, "messages": turn("user", question)}) + "\n"
 
 
 def _job(base: Path, dataset: Path, **changes: Any) -> PpoJob:

@@ -74,9 +74,9 @@ def weighted_of(path: Path, tokenizer: PreTrainedTokenizerBase, max_length: int)
     Raises:
         TrainingError: a row is malformed, or no row is left.
     """
-    rows = [_scored(row, tokenizer) for row in rows_of(path, Weighted)]
-    kept = fitting(path, [(row, row["length"]) for row in rows], max_length)
-    return Data(Dataset.from_list(kept), len(rows) - len(kept))
+    return _short_enough(
+        path, [_scored(row, tokenizer) for row in rows_of(path, Weighted)], max_length
+    )
 
 
 def _scored(row: Weighted, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -115,7 +115,12 @@ def judged_of(path: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -
     Raises:
         TrainingError: a row is malformed, or no row is left.
     """
-    rows = [_asked(row, tokenizer) for row in rows_of(path, Judged)]
+    return _short_enough(
+        path, [_asked(row, tokenizer) for row in rows_of(path, Judged)], max_length
+    )
+
+
+def _short_enough(path: Path, rows: list[dict[str, Any]], max_length: int) -> Data:
     kept = fitting(path, [(row, row["length"]) for row in rows], max_length)
     return Data(Dataset.from_list(kept), len(rows) - len(kept))
 
