@@ -16,6 +16,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from pipelines.training.arguments import common
 from pipelines.training.callbacks import Live
+from pipelines.training.gae import mean
 from pipelines.training.job import PolicyJob
 from pipelines.training.labelled import score_labelled_only
 from pipelines.training.shared_prompts import prompts_once
@@ -103,7 +104,7 @@ class PolicyTrainer(GRPOTrainer):
 
     def _ratio(self, old: Tensor, sampled: Tensor, batch: Batch) -> Tensor:
         mask = batch["completion_mask"]
-        self._live.note(engine_gap=_mean((old - sampled).abs(), mask))
+        self._live.note(engine_gap=mean((old - sampled).abs(), mask))
         return torch.exp((old - sampled) * mask).clamp(max=self._most)
 
     def _compare(self, model: Any, batch: Batch, said: Tensor) -> None:
@@ -115,7 +116,7 @@ class PolicyTrainer(GRPOTrainer):
         with torch.no_grad(), cast("PeftModel", self.model).disable_adapter():
             reference = model(**_asked(few), fused_lm_head=True).log_probs
         width = batch["completion_ids"].size(1)
-        self._live.note(kl=_mean(said[:COMPARED] - reference[:, -width:], few["completion_mask"]))
+        self._live.note(kl=mean(said[:COMPARED] - reference[:, -width:], few["completion_mask"]))
 
 
 class _Heard:
@@ -164,7 +165,3 @@ def _asked(batch: Batch) -> Batch:
     labels = ids.masked_fill(mask == 0, -100)
     labels[:, : -answers.size(1)] = -100
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
-
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    return (values * mask).sum() / mask.sum().clamp(min=1)

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from peft import PeftModel
 from torch.nn import Parameter
 
-from pipelines.training.models import ADAPTER
+from pipelines.training import heads, models
 
-POLICY, VALUE, REWARD = ADAPTER, "value", "reward"
+POLICY, VALUE, REWARD = models.ADAPTER, "value", heads.ADAPTER
 
 
 class Roles:
