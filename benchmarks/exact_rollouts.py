@@ -23,7 +23,7 @@ from pipelines.training.kept import NewBatches
 from pipelines.training.rollout import Rollout
 from teachers.weights import Weights
 
-BATCHES, CAP, ENDS = 14, 64, 4
+BATCHES, CAP, ENDS = 12, 48, 4
 WORDS = 25
 Z = 1.96
 

@@ -15,7 +15,7 @@ from teachers.engine import Engine, EngineSettings
 from teachers.progress import Silent
 from teachers.weights import Weights
 
-PROMPTS, GROUP, BATCH = 6, 8, 16
+PROMPTS, GROUP, BATCH = 4, 6, 12
 REQUESTS = Path(__file__).parent.parent / "recipes" / "prompts" / "everyday.jsonl"
 # What they watch for is no fault of these runs, and one that trips ends a run.
 _GUARDS = (
