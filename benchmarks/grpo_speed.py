@@ -34,7 +34,7 @@ from teachers.weights import Weights, child_environment, prepare
 BAR_TOKENS, BAR_STEPS = 1.5, 1.2
 # Answers of one length would flatter whoever pads, answers of wild lengths whoever does not.
 SPREAD = (0.4, 0.6)
-PAIRS, STEPS = 2, 2
+PAIRS, STEPS = 2, 3
 CAP = 256
 EQUAL_TOKENS = 128
 
@@ -208,7 +208,7 @@ def _show(pairs: list[tuple[Run, Run]]) -> None:
             )
     columns = ["run", "rollout tokens/s", "rollout, s", "of it sync (of the step)", "step, s"]
     columns += ["length, mean / longest", "tokens/s at equal lengths"]
-    title = f"{PROMPTS} prompts x {GROUP} answers, cap {CAP}, {STEPS} steps but the first"
+    title = f"{PROMPTS} prompts x {GROUP} answers, cap {CAP}, {STEPS - 1} steps measured a run"
     show(title, columns, rows)
 
 
