@@ -129,7 +129,7 @@ def _plain(path: Path, loader: Any, node: Any) -> Any:
         _refuse(path, line, f"YAML reads a {kind!r} here; put text in quotes")
     try:
         return loader.construct_object(node)
-    except ValueError as wrong:  # of a tag that is written out: `!!int "x"`
+    except (ValueError, LookupError) as wrong:  # of a tag that is written out: `!!int "x"`
         _refuse(path, line, f"{node.value[:40]!r} is not what its tag says", wrong)
 
 

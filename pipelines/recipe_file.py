@@ -8,10 +8,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NamedTuple, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from judges.marked_yaml import read
 from pipelines.recipe import Recipe
 from teachers.errors import ConfigError
 
@@ -23,16 +23,7 @@ def load(path: Path) -> Recipe:
         ConfigError: it is not there, no YAML, or says something it may not: where, and what is
             the nearest known name.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as missing:
-        raise ConfigError(f"The recipe {path} cannot be read: {missing.strerror}.") from missing
-    except UnicodeDecodeError as wrong:
-        raise ConfigError(f"The recipe {path} is not UTF-8 text.") from wrong
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as wrong:
-        raise ConfigError(f"{path} is no YAML: {_one_line(str(wrong))}") from wrong
+    content = read(path).content
     if not isinstance(content, dict):
         raise ConfigError(
             f"{path} holds no recipe.", hint="recipes/demo.yaml is one to start from."
@@ -190,7 +181,3 @@ def fields(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[Fiel
 def _yaml(value: object) -> str:
     """A default as one writes it in a recipe."""
     return json.dumps(list(value) if isinstance(value, tuple) else value)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

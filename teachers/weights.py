@@ -49,7 +49,7 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+\Z")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*\Z")
 _NEEDED = ("config.json", "tokenizer_config.json")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _HASHED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")

@@ -49,7 +49,7 @@ def test_recipe_check(cli: Cli) -> None:
     told = cli.refused("recipe", "check", "bad.yaml")
     assert "suply: unknown; did you mean 'supply'?" in told
     assert "supply: is missing" in told
-    assert "No such file" in cli.refused("run", "none.yaml")
+    assert "There is no file none.yaml" in cli.refused("run", "none.yaml")
 
 
 def test_recipe_fields(cli: Cli) -> None:
@@ -98,6 +98,7 @@ def test_rows_and_show(filled: Cli) -> None:
 
 def test_promote_and_rollback_of_nothing(filled: Cli) -> None:
     assert "No checkpoint is called 'abc'." in filled.refused("promote", "abc")
+    assert "checkpoint is called ''." in filled.refused("promote", "")
     assert "has nothing to go back to" in filled.refused("rollback")
 
 

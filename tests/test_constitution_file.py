@@ -63,6 +63,8 @@ def test_a_small_file(tmp_path: Path) -> None:
         ("The answer is short.", "2020-01-01", "line 4: YAML reads a 'timestamp' here; put text"),
         ("The answer is short.", "x" * 4001, "line 4: principle 'no-padding': text: string should"),
         ("The answer is short.", "!!int x", "line 4: 'x' is not what its tag says"),
+        ("The answer is short.", "!!bool x", "line 4: 'x' is not what its tag says"),
+        ("The answer is short.", "!!int ''", "line 4: '' is not what its tag says"),
         ("The answer is short.", "!!python/name:os.system", "line 4: YAML reads"),
         ("The answer is short.", "a: b", "line 4: no YAML: mapping values are not allowed"),
         ("The answer is short.", "'half", "no YAML: found unexpected end of stream"),

@@ -318,11 +318,14 @@ def test_a_server_that_dies_in_mid_generation_is_started_again(fresh: First) -> 
 @pytest.mark.fault
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_round_that_is_stopped_goes_on_where_it_was(fresh: First, number: signal.Signals) -> None:
-    recipe = fresh.recipe("--delay-ms", "100")
+    recipe = fresh.recipe("--delay-ms", "300")
     with fresh.start(recipe) as process:
-        wait_for(lambda: len(fresh.requests("answered")) >= 6)
+        wait_for(lambda: len(fresh.requests("answered")) >= 1)
         with pytest.raises(PreceptorError, match="Another process is running a round"):
             fresh.run(recipe)
+        # One that has arrived just now is in flight for as long as the server delays it.
+        next_one = max(7, len(fresh.requests("arrived")) + 1)
+        wait_for(lambda: len(fresh.requests("arrived")) >= next_one)
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
     wait_for(lambda: servers(fresh) == [], limit_s=5)

@@ -81,6 +81,19 @@ def test_what_would_go_wrong_on_every_row_is_told_at_once(cli: Cli, tmp_path: Pa
     assert read(Path(file)) == ROWS
 
 
+def test_rows_are_not_written_where_they_are_read_or_where_nothing_can_be(
+    cli: Cli, tmp_path: Path
+) -> None:
+    # What a check that was stopped leaves behind: the next one begins by writing there.
+    left = Path(write(tmp_path, ROWS)).rename(tmp_path / "rows.jsonl.partial")
+    said = cli("verify", str(left), "--verifier", "number", "--out", str(tmp_path / "rows.jsonl"))
+    assert f"{left} is the file that is read" in said.err
+    assert read(left) == ROWS
+    for place in ("", ".", "/", tmp_path, tmp_path / "nowhere" / "rows.jsonl"):
+        said = cli("verify", str(left), "--verifier", "number", "--out", str(place))
+        assert (said.code, "is no place for a file" in said.err) == (1, True), place
+
+
 @pytest.mark.parametrize("entry", ["asked", ".", '{"at_most": 2}'])
 def test_parameters_come_from_a_field_the_row_or_the_command(
     cli: Cli, tmp_path: Path, entry: str

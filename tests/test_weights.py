@@ -51,6 +51,12 @@ def test_a_file_that_is_no_gguf_says_why_and_leaves_nothing(tmp_path: Path) -> N
     assert not list((tmp_path / "home").glob("weights/*"))
 
 
+@pytest.mark.parametrize("source", ["./nowhere", "../nowhere", "-a/b"])
+def test_a_path_is_no_hub_id(tmp_path: Path, source: str) -> None:
+    with pytest.raises(WeightsError, match="There is no model"):
+        prepare(source, tmp_path)
+
+
 def test_a_hub_model_that_is_not_cached_is_a_clear_error_offline(tmp_path: Path) -> None:
     program = "from teachers.weights import *; prepare('nobody/no-such-model', Path('.'))"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}

@@ -99,7 +99,7 @@ def checkpoint(db: Database, name: str) -> Checkpoint:
         " from checkpoints where substr(id, 1, length(?)) = ? limit 2",
         (wanted, wanted),
     ).fetchall()
-    if len(rows) != 1:
+    if len(rows) != 1 or not name:
         raise ConfigError(
             f"{'More than one' if rows else 'No'} checkpoint is called {name!r}.",
             hint="preceptor query 'select id, created_at from checkpoints' lists them.",

@@ -68,8 +68,8 @@ def verify(
     versioned(verifier)  # one that is not there is told before anything is read
     if not file.is_file():
         raise ConfigError(f"There is no file {file}.")
-    if out and out.exists() and out.samefile(file):
-        raise ConfigError(f"--out {out} is the file that is read.", hint="Name another one.")
+    if out is not None:
+        _check_place(out, file)
     if entry.lstrip().startswith("{"):
         try:
             json.loads(entry)
@@ -103,6 +103,20 @@ def verify(
         typer.echo(why, err=True)
     if report.bad:
         raise typer.Exit(1)
+
+
+_ANOTHER = "Name another file, in a folder that is there."
+
+
+def _check_place(out: Path, file: Path) -> None:
+    """Refuse what could not be written in the end, or would be written over what is read."""
+    from teachers.errors import ConfigError
+
+    if not out.name or out.is_dir() or not out.parent.is_dir():
+        raise ConfigError(f"--out {str(out)!r} is no place for a file.", hint=_ANOTHER)
+    for place in (out, _partial(out)):
+        if place.exists() and place.samefile(file):
+            raise ConfigError(f"--out {out}: {place} is the file that is read.", hint=_ANOTHER)
 
 
 def _partial(out: Path) -> Path:
