@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from benchmarks.policy_runs import GROUP, PROMPTS, job_of, requests, trained
 from benchmarks.verdict import show
 from judges.rewards import RewardTerm
-from pipelines.training.job import RunFolder
+from pipelines.training.job import PolicyJob, RunFolder
 from pipelines.training.journal import Metric
 from pipelines.training.kept import NewBatches
 from pipelines.training.rollout import Rollout
@@ -70,7 +70,7 @@ async def _learned(
 ) -> Learned:
     how = {"batches": BATCHES, "max_tokens": CAP, "draws": 1, "sampler": sampler}
     brief = RewardTerm(name="brief", verifier="length", entry={"at_most": WORDS})
-    job = job_of(base, folder, requests(), how, learning_rate=3e-4, rewards=(brief,))
+    job = job_of(base, folder, requests(), how, PolicyJob, learning_rate=3e-4, rewards=(brief,))
     async with trained(job, base, folder, _silent):
         pass
     batches = [_by_prompt(batch) for batch in NewBatches(RunFolder(folder).rollouts).read()]

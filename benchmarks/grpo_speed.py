@@ -107,7 +107,9 @@ def _measure_ours(base: Weights, folder: Path) -> Run:
 def _job(base: Weights, folder: Path) -> PolicyJob:
     how = {"batches": STEPS, "max_tokens": CAP, "draws": 1}
     unrepeated = RewardTerm(name="unrepeated", verifier="repetition")
-    return job_of(base, folder, requests(), how, learning_rate=1e-4, rewards=(unrepeated,))
+    return job_of(
+        base, folder, requests(), how, PolicyJob, learning_rate=1e-4, rewards=(unrepeated,)
+    )
 
 
 async def _ours(job: PolicyJob, base: Weights, folder: Path) -> Run:

@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.practice import tell_where
 from pipelines.recipe import Rollouts
@@ -24,34 +24,44 @@ _GUARDS = (
 )
 BRIEFLY = "Answer in one or two sentences."
 
+Kind = TypeVar("Kind", bound=PolicyJob)
 
-def requests(n: int = PROMPTS) -> list[str]:
-    """Half of them ask for little, so that answers are of all lengths."""
+
+def requests(n: int = PROMPTS, *, briefly: bool = True) -> list[str]:
+    """What people ask for.
+
+    Args:
+        briefly: half of them are to be answered so, and then answers are of all lengths.
+    """
     rows = [json.loads(line)["question"] for line in REQUESTS.read_text().splitlines()[:n]]
-    return [row if at % 2 else f"{row} {BRIEFLY}" for at, row in enumerate(rows)]
+    return [f"{row} {BRIEFLY}" if briefly and at % 2 == 0 else row for at, row in enumerate(rows)]
 
 
 def job_of(
-    base: Weights, folder: Path, asked: list[str], how: dict[str, Any], **more: Any
-) -> PolicyJob:
+    base: Weights,
+    folder: Path,
+    asked: list[str],
+    how: dict[str, Any],
+    kind: type[Kind],
+    **more: Any,
+) -> Kind:
     """A job on some requests, in a folder of its own.
 
     Args:
-        how: what its rollouts are, besides their sizes.
+        how: what its rollouts are.
+        more: what it is told otherwise than usual.
     """
     folder.mkdir(parents=True)
     dataset = folder / "prompts.jsonl"
     dataset.write_text("".join(map(_exercise, asked)))
-    return PolicyJob(
+    usual = {"objective": "grpo", "loss": ("dr_grpo",), "batch_size": BATCH}
+    return kind(
         base=base.path,
         base_weights=base.fingerprint,
         dataset=dataset,
-        objective="grpo",
-        loss=("dr_grpo",),
-        batch_size=BATCH,
-        rollouts=Rollouts(prompts=PROMPTS, group=GROUP, **how),
+        rollouts=Rollouts(**{"prompts": PROMPTS, "group": GROUP, **how}),
         guards=Guards.model_validate(dict.fromkeys(_GUARDS)),
-        **more,
+        **{**usual, **more},
     )
 
 

@@ -294,8 +294,8 @@ class RewardModel(Section):
     """A reward model that gives a term of the reward its value (`verifier: reward_model`)."""
 
     weights: str = Field(pattern=r"^checkpoint:.+")
-    """`checkpoint:NAME`; it has to have passed its appraisal. It is held beside the policy, with a
-    base of its own."""
+    """`checkpoint:NAME`; it has to have passed its appraisal. With ppo it is one more adapter on
+    the student's base where it was trained on that; else it has a base of its own."""
 
 
 class Build(Section):
@@ -362,11 +362,13 @@ class Rollouts(Section):
     so often at most is drawn (DAPO's dynamic sampling, arXiv 2503.14476, 3.2). Not with ppo."""
     sampler: Literal["engine", "transformers"] = "engine"
     """`engine` samples from a vLLM server that is given the policy before each batch;
-    `transformers` samples in the training process: slower, exact, and for any adapter."""
+    `transformers` samples in the training process: from the policy itself, exactly and slowly, or
+    with `served_as: merged` from a copy."""
     served_as: Literal["auto", "merged", "adapter"] = "auto"
-    """How that server is given the policy: `merged` with its base, rounded to bf16, or as an
-    `adapter` beside it (LoRA and rsLoRA), which keeps all of an update; `auto` is `adapter` on a
-    GPU and `merged` on a CPU, where answers through an adapter take eight times as long."""
+    """How whoever samples is given the policy: `merged` with its base, rounded to bf16, or as an
+    `adapter` beside it (LoRA and rsLoRA), which keeps all of an update. `auto` is `adapter` with
+    `transformers` and on a GPU, and else `merged`: on a CPU a server's answers through an adapter
+    take eight times as long."""
     truncate: float = Field(default=2.0, gt=1)
     """The server's arithmetic is not the trainer's: a token counts by the ratio of the two
     probabilities, at most by this much (truncated importance sampling)."""
@@ -414,8 +416,8 @@ _ONLY_FOR = {
     **dict.fromkeys(
         (
             *("ppo_epochs", "discount", "gae_lambda", "kl_coefficient", "kl_target", "stop_kl"),
-            *("clip_value", "value_learning_rate", "value_warmup", "missing_end_penalty"),
-            *("entropy_bonus", "whiten_rewards"),
+            *("clip_value", "value_learning_rate", "value_from", "value_warmup"),
+            *("missing_end_penalty", "entropy_bonus", "whiten_rewards", "processes"),
         ),
         ("ppo",),
     ),
@@ -477,8 +479,14 @@ class Train(Tuning):
     """How far the critic moves in a batch, in the unit of the reward."""
     value_learning_rate: float | None = Field(default=None, gt=0)
     """Of the critic; `learning_rate` if not given."""
+    value_from: Literal["base", "reward_model"] = "base"
+    """What the critic begins as. A reward model trained on the student's base foresees something
+    from the first batch; the base foresees nothing."""
     value_warmup: int = Field(default=0, ge=0)
     """Batches in which the critic alone learns, at first."""
+    processes: int = Field(default=1, ge=1)
+    """How many processes learn from each update's answers together, each on a GPU of its own, or
+    with its share of the cores."""
     missing_end_penalty: float = Field(default=1.0, ge=0)
     """What an answer that was cut at rollouts.max_tokens loses of its reward."""
     entropy_bonus: float = Field(default=0.0, ge=0)
@@ -562,6 +570,9 @@ class Train(Tuning):
         return bool(getattr(self, name) == type(self).model_fields[name].default)
 
 
+_UNDECIDED = "needs a judge or gate.length, or the gate has nothing to decide by"
+
+
 class Gate(Section):
     """When a checkpoint becomes champion. Gains are shares: 0.15 is 15 points."""
 
@@ -578,11 +589,14 @@ class Gate(Section):
     min_items: int = Field(default=100, ge=1)
     """Fewer held-out prompts than this decide nothing: the round stops."""
     temperature: float = Field(default=0.0, ge=0, le=2)
-    """Sampling of the answers to open requests in preference rounds; tasks are always greedy."""
+    """Sampling of the answers to open requests; tasks are always greedy."""
     length: Literal["shorter", "longer"] | None = None
-    """Preference rounds: answers must get shorter, or longer (Wilcoxon, two-sided, `alpha`)."""
+    """Open requests: answers must get shorter, or longer (Wilcoxon, two-sided, `alpha`)."""
     max_loss: float = Field(default=0.05, gt=0, lt=1)
-    """Preference rounds: the interval of the accuracy's change must lie above minus this."""
+    """Open requests: the interval of the change in the tasks' accuracy must lie above minus
+    this."""
+    max_kl: float | None = Field(default=None, gt=0)
+    """Rollouts: so far may the student have gone from its base in the end, in nats a token."""
 
 
 class EngineSection(Section):
@@ -699,10 +713,11 @@ class Recipe(Section):
             return self
         if train.accumulation != 1:
             raise ValueError("train.accumulation follows from rollouts and train.batch_size here")
-        if rollouts.size % (train.batch_size * rollouts.updates):
+        if rollouts.size % (train.batch_size * rollouts.updates * train.processes):
             raise ValueError(
                 f"a batch of {rollouts.size} answers (rollouts.prompts x group) cannot be shared "
                 f"out to {rollouts.updates} updates of train.batch_size {train.batch_size}"
+                + (f" in {train.processes} processes" if train.processes > 1 else "")
             )
         steps = rollouts.updates * (train.ppo_epochs if train.objective == "ppo" else 1)
         if train.save_steps % steps:
@@ -722,11 +737,14 @@ class Recipe(Section):
         self._check_reward_model()
         if rollouts.sampler == "engine":
             self._check_engine_of_rollouts()
-        elif rollouts.served_as != "auto":
-            raise ValueError("rollouts.served_as is for a server: rollouts.sampler engine")
-        own = any(term.verifier == OWN for term in (*self.rewards, *self.watched))
+        elif rollouts.served_as == "merged" and train.adapter == "qlora":
+            raise ValueError("a 4-bit policy cannot be merged yet: rollouts.served_as adapter")
+        own = [term.name for term in (*self.rewards, *self.watched) if term.verifier == OWN]
         if own and (open_ := [file.task for file in self.supply.files if file.verifier == "none"]):
-            raise ValueError(f"{open_[0]!r} has no verifier of its own, and a term asks for it")
+            raise ValueError(
+                f"{open_[0]!r} has no verifier of its own, and the term {own[0]!r} asks for it"
+                + (": watched: [] leaves the usual one out" if own[0] == "watched" else "")
+            )
         return self
 
     def _check_groups(self) -> None:
@@ -761,6 +779,16 @@ class Recipe(Section):
         asked = any(term.verifier == REWARD_MODEL for term in (*self.rewards, *self.watched))
         if asked != (self.reward_model is not None):
             raise ValueError("reward_model names the model that terms with that verifier ask")
+        if self.train.value_from == "reward_model" and not asked:
+            raise ValueError("train.value_from: reward_model, and no term of the reward asks one")
+
+    @property
+    def prefers(self) -> bool:
+        """Whether the gate compares answers to open requests, instead of counting right ones."""
+        if not self.train.makes_student:
+            return False
+        open_ = any(file.verifier == "none" and file.held_out for file in self.supply.files)
+        return self.train.wants_pairs or (self.train.wants_rollouts and open_)
 
     @model_validator(mode="after")
     def _pairs_have_labels(self) -> Self:
@@ -773,7 +801,11 @@ class Recipe(Section):
                 )
             return self
         if self.train.wants_rollouts:
+            if self.prefers and self.judge is None and self.gate.length is None:
+                raise ValueError(_UNDECIDED)
             return self
+        if self.gate.max_kl is not None:
+            raise ValueError("gate.max_kl is for objectives that learn from rollouts")
         if not self.train.wants_pairs:
             if unchecked := [file.task for file in self.supply.files if file.verifier == "none"]:
                 raise ValueError(
@@ -789,7 +821,7 @@ class Recipe(Section):
         if self.train.objective == "reward":
             return self
         if self.judge is None and self.gate.length is None:
-            raise ValueError("needs a judge or gate.length, or the gate has nothing to decide by")
+            raise ValueError(_UNDECIDED)
         return self
 
     @model_validator(mode="after")

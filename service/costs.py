@@ -102,10 +102,10 @@ def _judges(recipe: Recipe, principles: Sequence[Principle]) -> int:
         # A constructed pair tests a principle and its opposite; the base is measured as well.
         constructed = 2 * prompts(recipe).train * recipe.pairs.guided
         return 2 * 2 * (sealed + constructed)
-    if not recipe.train.wants_pairs:
+    if not recipe.train.wants_pairs and not recipe.prefers:
         return 0
     cases = sum(len(one.cases) for one in principles)
-    asked = open_prompts(recipe).held_out if recipe.train.makes_student else 0
+    asked = open_prompts(recipe).held_out if recipe.prefers else 0
     gate = 2 * asked * len(principles)
     return sum(
         (2 * cases + _labelling(recipe) * len(principles) + gate) * (2 if judge.rationale else 1)
@@ -115,7 +115,7 @@ def _judges(recipe: Recipe, principles: Sequence[Principle]) -> int:
 
 def _labelling(recipe: Recipe) -> int:
     """Calls of one judge to label the training prompts by one principle."""
-    if recipe.pairs.source == "construction":
+    if recipe.pairs.source == "construction" or recipe.train.wants_rollouts:
         return 0
     train, n = prompts(recipe).train, recipe.teacher.sampling.n
     if all(map(_grades, recipe.judges)):  # each answer once, however many pairs it is in
@@ -132,5 +132,5 @@ def _gate(recipe: Recipe) -> int:
     """Answers to held-out prompts: student, base or champion; for sft also the few-shot base."""
     if not recipe.train.makes_student:
         return 0
-    asked = 2 if recipe.train.wants_pairs else 3 + recipe.gate.beat_few_shot
+    asked = 2 if recipe.prefers else 3 + recipe.gate.beat_few_shot
     return prompts(recipe).held_out * asked

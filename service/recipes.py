@@ -94,10 +94,9 @@ def _of_the_supply(recipe: Recipe) -> Iterator[str]:
 
 def _of_the_gate(recipe: Recipe) -> Iterator[str]:
     """What prompts it lacks."""
-    wants_pairs = recipe.train.wants_pairs
-    held_out = (costs.open_prompts if wants_pairs else costs.prompts)(recipe).held_out
+    held_out = (costs.open_prompts if recipe.prefers else costs.prompts)(recipe).held_out
     if held_out < (least := recipe.gate.min_items):
-        kind = "open prompts (verifier: none)" if wants_pairs else "prompts"
+        kind = "open prompts (verifier: none)" if recipe.prefers else "prompts"
         yield (
             f"gate.min_items: {least} are asked for, and at most {held_out} {kind} are held out; "
             "raise held_out of the supply's sources, or lower this"

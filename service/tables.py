@@ -106,6 +106,7 @@ def show_gate(console: Console, report: dict[str, Any]) -> None:
     ]
     console.print()
     console.print(table(["student", "gain", "wanted", "McNemar p", ""], bars, "the gate"))
+    _show_conditions(console, report)
 
 
 def _show_shift(console: Console, report: dict[str, Any]) -> None:
@@ -119,13 +120,19 @@ def _show_shift(console: Console, report: dict[str, Any]) -> None:
     if verdicts := report["verdicts"]:
         told = ", ".join(f"{name} {count}" for name, count in verdicts.items())
         console.print(f"\nthe student's answers, by the judge: {told}")
-    conditions = [
+    _show_conditions(console, report, "the gate")
+
+
+def _show_conditions(console: Console, report: dict[str, Any], title: str = "") -> None:
+    every = [*report.get("conditions", ()), *([report["kl"]] if "kl" in report else ())]
+    rows = [
         [one["name"], one["found"], one["wanted"], "" if one["p"] is None else f"{one['p']:.1e}"]
         + ["met" if one["passed"] else "missed"]
-        for one in report["conditions"]
+        for one in every
     ]
-    console.print()
-    console.print(table(["condition", "found", "wanted", "p", ""], conditions, "the gate"))
+    if rows:
+        console.print()
+        console.print(table(["condition", "found", "wanted", "p", ""], rows, title))
 
 
 def _share(share: Sequence[float]) -> str:

@@ -8,8 +8,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from pipelines.training.job import Job, Result, RunFolder
+from pipelines.training.job import Job, Result, RewardJob, RunFolder
 from pipelines.training.journal import Metric
+from pipelines.training.reward_notes import Origin
 from pipelines.training.run import train
 from teachers.progress import Silent
 from teachers.weights import checked
@@ -74,6 +75,23 @@ def copied(checkpoint: Path, run: RunFolder) -> Path:
 
 def turn(role: str, content: str) -> list[dict[str, str]]:
     return [{"role": role, "content": content}]
+
+
+def reward_model(base: Path, folder: Path, **changes: Any) -> Path:
+    """The folder of a reward model whose every weight says something, drawn and not trained."""
+    import torch
+
+    from pipelines.training import models
+    from pipelines.training.heads import headed
+
+    torch.manual_seed(3)
+    model = headed(RewardJob(**settings(base, folder / "none", **changes), objective="reward"))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    models.put_adapter(model, folder)
+    Origin(base=checked(base).fingerprint, adapter="lora").save(folder)
+    return folder
 
 
 def exercises(folder: Path) -> Path:

@@ -282,10 +282,18 @@ def test_the_device_decides_unless_the_recipe_does(
     assert _job(tiny, device=device, rollouts=Rollouts(served_as=said)).served_as == served_as
 
 
+@pytest.mark.parametrize(("said", "as_what"), [("auto", "adapter"), ("merged", "merged")])
+def test_a_trainer_samples_from_the_policy_itself_unless_it_is_told(
+    said: Any, as_what: str, tiny: Path
+) -> None:
+    job = _job(tiny, rollouts=Rollouts(sampler="transformers", served_as=said))
+    assert job.served_as == as_what
+
+
 @pytest.mark.parametrize(
     ("rollouts", "adapter", "told"),
     [
-        ({"served_as": "adapter", "sampler": "transformers"}, "lora", "is for a server"),
+        ({"served_as": "merged", "sampler": "transformers"}, "qlora", "cannot be merged yet"),
         ({"served_as": "adapter"}, "qlora", "a 4-bit policy cannot be handed over"),
     ],
 )

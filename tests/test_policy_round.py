@@ -1,13 +1,17 @@
 """A whole round that learns from rewards: real store, verifiers and training; the gate's answers
 come from the scripted server."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from pipelines.store.connection import connect
 from pipelines.store.rollouts import of_run
+from service.tables import show_gate
 from teachers.errors import ConfigError, GuardTripped, Uncertified
 from tests.places import Place
 from tests.scripted.running import running
@@ -80,6 +84,15 @@ def test_run_again_it_asks_nothing_and_trains_nothing(place: Place) -> None:
     assert place.ask("select count(*), max(created_at) from rollouts") == before
 
 
+def test_the_next_round_knows_how_the_prompts_went(place: Place) -> None:
+    # Another seed is another training run of the same recipe.
+    place.run(place.recipe(train={"seed": 2}))
+    paths = [Path(path) for (path,) in place.ask("select path from datasets order by created_at")]
+    first, second = (path.read_text() for path in paths)
+    assert '"tries": 4' not in first
+    assert '"tries": 4' in second
+
+
 def test_a_round_with_a_critic(place: Place) -> None:
     outcome = place.run(
         place.recipe(
@@ -99,13 +112,37 @@ def test_a_round_with_a_critic(place: Place) -> None:
     assert told["score"] == told["explained_variance"] == told["eos_rate"] == BATCHES
 
 
-def test_the_next_round_knows_how_the_prompts_went(place: Place) -> None:
-    # Another seed is another training run of the same recipe.
-    place.run(place.recipe(train={"seed": 2}))
-    paths = [Path(path) for (path,) in place.ask("select path from datasets order by created_at")]
-    first, second = (path.read_text() for path in paths)
-    assert '"tries": 4' not in first
-    assert '"tries": 4' in second
+def test_a_policy_that_went_too_far_from_its_base_is_kept_aside(place: Place) -> None:
+    changes: dict[str, Any] = {"name": "far", "train": {"seed": 5, "learning_rate": 0.05}}
+    near = place.run(place.recipe(**changes, gate={"max_kl": 50.0})).reports["gate"]
+    assert near["kl"]["passed"]
+    far = place.run(place.recipe(**changes, gate={"max_kl": 1e-9})).reports["gate"]
+    assert not far["promoted"]
+    assert not far["kl"]["passed"]
+    assert "nats a token from the base, needs at most 1e-09" in far["reason"]
+    console = Console(record=True, width=120)
+    show_gate(console, far)
+    assert re.search(r"nats a token from the base +at most 1e-09 +missed", console.export_text())
+
+
+def test_open_requests_are_compared_and_not_counted(place: Place) -> None:
+    (place.root / "wishes.jsonl").write_text(
+        "".join(json.dumps({"question": f"Tell me about {n}."}) + "\n" for n in range(200))
+    )
+    wishes = {"path": str(place.root / "wishes.jsonl"), "name": "wishes", "verifier": "none"}
+    changes: dict[str, Any] = {
+        "name": "wishes",
+        "supply": {"generators": [], "files": [{**wishes, "train": 12, "held_out": 25}]},
+        "rollouts": {"batches": 2},
+    }
+    with pytest.raises(ConfigError, match="has nothing to decide by"):
+        place.run(place.recipe(**changes))
+    gate = place.run(place.recipe(**changes, gate={"length": "shorter", "min_items": 20})).reports[
+        "gate"
+    ]
+    assert gate["kind"] == "preference"
+    assert [one["name"] for one in gate["conditions"]] == ["length"]
+    assert gate["items"] >= 20
 
 
 @pytest.mark.parametrize(
@@ -120,6 +157,14 @@ def test_the_next_round_knows_how_the_prompts_went(place: Place) -> None:
         ),
         ({"train": {"objective": "ppo", "kl": 0.1}}, "kl is for grpo, rloo, not ppo"),
         ({"train": {"kl_coefficient": 0.1}}, "kl_coefficient is for ppo, not grpo"),
+        (
+            {"train": {"objective": "ppo", "save_steps": 4, "processes": 5}},
+            "updates of train.batch_size 6 in 5 processes",
+        ),
+        (
+            {"train": {"objective": "ppo", "save_steps": 4, "value_from": "reward_model"}},
+            "no term of the reward asks one",
+        ),
         ({"rollouts": {"group": 1, "prompts": 12}}, "its answers are compared"),
         ({"train": {"accumulation": 2}}, "train.accumulation follows"),
         ({"rewards": []}, "at least one term"),

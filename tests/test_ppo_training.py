@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import mannwhitneyu
 
 from judges.rewards import RewardTerm
 from pipelines.recipe import Rollouts
@@ -14,7 +15,7 @@ from tests.runs import Run, exercises, killed_in_training, settings
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 EARLY = RewardTerm(name="early", verifier="tests.rules:early_letters")
-BATCHES, PROMPTS, GROUP, EPOCHS = 12, 4, 8, 4
+BATCHES, PROMPTS, GROUP, EPOCHS = 16, 4, 8, 4
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +38,20 @@ def _job(base: Path, dataset: Path, **changes: Any) -> PpoJob:
     return PpoJob(**{**usual, **changes}, rewards=(EARLY,), rollouts=how)
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def _learned(run: Run) -> bool:
+    """Whether the answers of the last batches earned more than those of the first."""
+    batches = NewBatches(run.files.rollouts).read()
+    first, last = (
+        [one.reward for batch in some for one in batch] for some in (batches[:4], batches[-4:])
+    )
+    return bool(mannwhitneyu(last, first, alternative="greater").pvalue < 0.01)
 
 
 def test_the_score_rises(straight: Run) -> None:
     scores = straight.values("score")
     assert len(scores) == BATCHES
     assert straight.result.steps == BATCHES * EPOCHS
-    assert _mean(scores[-4:]) > 2 * _mean(scores[:4])
+    assert _learned(straight)
     assert straight.values("kl")[0] == 0.0
     assert straight.values("ratio")[::EPOCHS] == [1.0] * BATCHES
 
@@ -64,6 +70,22 @@ def test_a_killed_run_ends_with_the_same_adapter(
     assert result.adapter_sha256 == straight.result.adapter_sha256
     last = NewBatches(RunFolder(tmp_path / "killed").rollouts).read()[-1]
     assert last == NewBatches(straight.files.rollouts).read()[-1]
+
+
+def test_from_a_merged_copy_it_learns_as_well(tiny: Path, dataset: Path, tmp_path: Path) -> None:
+    """And exactly so after a kill: rounding draws its numbers by the batch."""
+    how = {"served_as": "merged"}
+    job = _job(tiny, dataset, rollouts=how)
+    merged = Run(job, tmp_path / "straight")
+    assert _learned(merged)
+    assert merged.values("ratio")[::EPOCHS] == [1.0] * BATCHES
+    # The copy is another arithmetic than the policy, if not by much, and each token says so.
+    gaps = merged.values("engine_gap")
+    assert all(0 < gap < 0.1 for gap in gaps)
+    batches = NewBatches(merged.files.rollouts).read()
+    assert all(len(one.logprobs) == len(one.tokens) for batch in batches for one in batch)
+    result = killed_in_training(job, tmp_path / "killed")
+    assert result.adapter_sha256 == merged.result.adapter_sha256
 
 
 def test_the_student_is_the_policy_alone(straight: Run, tiny: Path) -> None:

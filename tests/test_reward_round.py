@@ -289,7 +289,7 @@ def practice(place: Place, weights: str = "checkpoint:taste", **train: Any) -> P
 
 def test_a_policy_is_paid_by_what_the_reward_model_says(place: Place) -> None:
     from pipelines.training.models import tokenizer_of
-    from pipelines.training.rater import Rater
+    from pipelines.training.rater import Rater, Told
     from pipelines.training.score_job import ScoreJob
     from teachers.records import Message
 
@@ -303,11 +303,11 @@ def test_a_policy_is_paid_by_what_the_reward_model_says(place: Place) -> None:
     assert len({value for *_, value, _ in rows}) > 2
     assert all(0 < value < 1 and value == reward for *_, value, reward in rows)
     base, folder = place.root / "model", Path(place.one(ADAPTER))
-    rater = Rater(ScoreJob(base=base, adapter=folder, device="cpu"))
+    rater = Rater.alone(ScoreJob(base=base, adapter=folder, device="cpu"))
     question, text, ended, value, _ = rows[0]
     asked = [Message(role="user", content=question)]
     assert tokenizer_of(base).eos_token_id is not None
-    assert rater.rate(asked, [text], [ended != "length"]) == pytest.approx([value], abs=1e-2)
+    assert rater.rate([Told(asked, text, ended)]) == pytest.approx([value], abs=1e-2)
 
 
 def test_one_that_did_not_pass_pays_nobody(place: Place) -> None:

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipelines.training.job import RewardJob
 from pipelines.training.reward_notes import Norm, Origin
 from teachers.errors import TrainingError
-from teachers.weights import checked
-from tests.runs import settings
+from tests.runs import reward_model
 from tests.tiny import tiny_model
 
 if TYPE_CHECKING:
@@ -28,21 +26,7 @@ ROWS = [([5, 6, 7], [8, 9, 2]), ([5], [7, 7, 7, 7, 7, 11, 12, 2]), ([9, 8, 7, 6,
 @pytest.fixture(scope="module")
 def reward(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a reward model whose every weight says something."""
-    import torch
-
-    from pipelines.training import models
-    from pipelines.training.heads import headed
-
-    folder = tmp_path_factory.mktemp("reward")
-    job = RewardJob(**settings(tiny, folder / "none"), objective="reward")
-    torch.manual_seed(3)
-    model = headed(job)
-    for name, weight in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.1)
-    models.put_adapter(model, folder)
-    Origin(base=checked(tiny).fingerprint, adapter="lora").save(folder)
-    return folder
+    return reward_model(tiny, tmp_path_factory.mktemp("reward"))
 
 
 @pytest.fixture

@@ -59,3 +59,18 @@ def keeps_accuracy(gate: Gate, accuracy: Change) -> Condition:
         p=None,
         passed=accuracy.low > -gate.max_loss,
     )
+
+
+def stays_near(most: float, divergence: float) -> Condition:
+    """The policy has not gone farther from its base than `gate.max_kl`.
+
+    Args:
+        divergence: where it ended, in nats a token.
+    """
+    return Condition(
+        name="kl",
+        found=f"{divergence:.3f} nats a token from the base",
+        wanted=f"at most {most:g}",
+        p=None,
+        passed=divergence <= most,
+    )

@@ -1,8 +1,10 @@
 """Base and student answer the same held-out prompts on the same engine; a paired test decides."""
 
+from statistics import fmean
 from typing import Any
 
 from pipelines.context import Context
+from pipelines.gates.conditions import stays_near
 from pipelines.gates.decision import BASE, FEW_SHOT, STUDENT, decide
 from pipelines.gates.evaluation import Subject
 from pipelines.gates.measure import champion_before, measure
@@ -13,6 +15,8 @@ from pipelines.store.checkpoints import CHAMPION, Checkpoint
 from teachers.errors import RoundStopped
 
 NAME = "gate"
+LAST = 5
+"""Figures of training that are told of its end."""
 
 
 async def run(context: Context) -> dict[str, Any]:
@@ -21,9 +25,8 @@ async def run(context: Context) -> dict[str, Any]:
     Raises:
         RoundStopped: a held-out prompt got no answer.
     """
-    if context.recipe.train.wants_pairs:
-        return await _prefer(context)
-    return await _verify(context)
+    report = await (_prefer if context.recipe.prefers else _verify)(context)
+    return _bounded(context, report)
 
 
 async def _verify(context: Context) -> dict[str, Any]:
@@ -76,6 +79,21 @@ async def _prefer(context: Context) -> dict[str, Any]:
         "incumbent_id": champion.id if champion else None,
         **shift.model_dump(mode="json"),
     }
+
+
+def _bounded(context: Context, report: dict[str, Any]) -> dict[str, Any]:
+    """The report, and whether the policy stayed as near to its base as the recipe says."""
+    most = context.recipe.gate.max_kl
+    if most is None:
+        return report
+    run = str(context.report(train.NAME)["training_run"])
+    last = [value for _, value in checkpoints.metrics_of(context.db, run, "kl")[-LAST:]]
+    found = stays_near(most, fmean(last))
+    told = {**report, "kl": found.model_dump(mode="json")}
+    if found.passed:
+        return told
+    reasons = [] if report["promoted"] else [report["reason"]]
+    return {**told, "promoted": False, "reason": "; ".join([*reasons, str(found)])}
 
 
 def _candidate(context: Context) -> Checkpoint:

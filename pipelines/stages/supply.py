@@ -60,18 +60,18 @@ async def run(context: Context) -> dict[str, Any]:
 
 
 def _refuse_too_few(context: Context, stored: Sequence[StoredPrompt]) -> None:
-    train, least = context.recipe.train, context.recipe.gate.min_items
+    recipe, least = context.recipe, context.recipe.gate.min_items
     held_out = [prompt for prompt, split in stored if split == "held_out"]
-    if train.wants_pairs:
+    if recipe.prefers:
         held_out = [prompt for prompt in held_out if prompt.verifier == "none"]
     # A judge or a reward model is held against what it never saw, not against a gate's prompts.
-    if train.makes_student and len(held_out) < least:
-        kind = "open held-out" if train.wants_pairs else "held-out"
+    if recipe.train.makes_student and len(held_out) < least:
+        kind = "open held-out" if recipe.prefers else "held-out"
         raise RoundStopped(
             f"There are {len(held_out)} {kind} prompts; the gate wants at least {least}.",
             hint="Raise held_out of the supply's sources, or lower gate.min_items.",
         )
-    if train.wants_pairs and train.makes_student:
+    if recipe.prefers:
         _refuse_undecidable(context, stored)
     if all(split == "held_out" for _, split in stored):
         raise RoundStopped(

@@ -23,8 +23,11 @@ from pipelines.training import models
 from pipelines.training.experience import Asked
 from pipelines.training.job import Job
 from pipelines.training.labelled import score_labelled_only
-from pipelines.training.roles import VALUE, Roles
+from pipelines.training.on_cpu import adapted, attention
+from pipelines.training.roles import POLICY, REWARD, VALUE, Roles
+from pipelines.training.scoring import Scorer
 from pipelines.training.shared_prompts import prompts_once
+from teachers.errors import TrainingError
 
 _HEAD = "value_head.safetensors"
 
@@ -41,6 +44,7 @@ class ActorCritic:
         self.model: PeftModel = models.with_adapter(base, job)
         self.model.add_adapter(VALUE, models.adapter_config(job))
         models.in_float32(self.model)
+        adapted.quicken(self.model)
         self.head = Linear(base.config.get_text_config().hidden_size, 1).to(base.device)
         # Of a critic that knows nothing yet, advantages are what the rewards alone say.
         torch.nn.init.zeros_(self.head.weight)
@@ -85,8 +89,36 @@ class ActorCritic:
         found: Tensor = self.head(before.float())[..., 0]
         return found * asked.answered
 
-    def save_head(self, folder: Path) -> None:
-        """Beside the adapters of a checkpoint."""
+    def foresee(self, scorer: Scorer, weight: float) -> None:
+        """Let the critic begin as the reward model that is mounted here.
+
+        Its adapter is copied, and its head at the scale of the reward: a term's value is
+        1 / (1 + exp(-score)), and the critic begins with the tangent of that at 0.
+
+        Args:
+            weight: how much that term counts in the reward.
+
+        Raises:
+            TrainingError: the adapters are of different shapes.
+        """
+        pairs = [*zip(*map(self.roles.weights, (VALUE, REWARD)), strict=False)]
+        here, there = (self.model.peft_config[role] for role in (VALUE, REWARD))
+        as_large = all(mine.shape == its.shape for mine, its in pairs)
+        if not as_large or _strength(here) != _strength(there):
+            raise TrainingError(
+                "The critic cannot begin as a reward model whose adapter has another rank, alpha "
+                "or other layers than train gives the student's."
+            )
+        weights, offset = scorer.line
+        with torch.no_grad():
+            for mine, its in pairs:
+                mine.copy_(its)
+            self.head.weight.copy_(weight / 4 * weights[None])
+            self.head.bias.fill_(weight * (0.5 + offset / 4))
+
+    def save(self, folder: Path) -> None:
+        """What is learned, each adapter in a folder of its own; the reward model is not."""
+        self.model.save_pretrained(str(folder), selected_adapters=[POLICY, VALUE])
         weights = {name: one.detach() for name, one in self.head.state_dict().items()}
         save_file(weights, folder / _HEAD)
 
@@ -99,10 +131,16 @@ class ActorCritic:
             yield
 
 
+def _strength(config: Any) -> tuple[float, frozenset[str]]:
+    """What makes an adapter of given weights what it is."""
+    return config.lora_alpha / config.r, frozenset(config.target_modules)
+
+
 def scoring_base(job: Job) -> PreTrainedModel:
     """A job's base that gives log-probabilities and entropies of labels, and never drops out."""
     base = models.base_model(job)
     _end_dropout(base)
+    attention.quicken(base)
     add_fused_lm_head(base, outputs=("log_probs", "entropy"))
     score_labelled_only(base)
     return base

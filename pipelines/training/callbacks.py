@@ -71,7 +71,8 @@ class Live(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        seal(_checkpoint(args, state))
+        if state.is_world_process_zero:
+            seal(_checkpoint(args, state))
 
 
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:

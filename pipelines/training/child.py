@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 
+from pipelines.training import cores, ranks
 from pipelines.training.job import (
     DONE,
     FULL,
@@ -59,6 +60,8 @@ def as_child(folder: Path, train: Train) -> int:
     Anything unforeseen is raised, for the log.
     """
     run = RunFolder(folder)
+    if ranks.rank() > 0:
+        _follow(run, train)
     try:
         with FileLock(run.lock, blocking=False):
             if not run.result.is_file():
@@ -76,6 +79,16 @@ def as_child(folder: Path, train: Train) -> int:
         if any(map(_no_space, _chain(failed))):
             return _end(FULL, f"There is no space left for {folder}.")
         raise
+
+
+def _follow(run: RunFolder, train: Train) -> NoReturn:
+    """The work of a process that is not the first: the books are that one's."""
+    with Journal(Path(os.devnull)) as unheard:
+        train(read_job(run.job), run, unheard, None)
+    # Threads of torch's may be at work for a moment still, and would abort an orderly exit.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(DONE)
 
 
 def _work(run: RunFolder, train: Train) -> Result:
@@ -102,7 +115,7 @@ def _produce(
     journal.phase("load the training libraries")
     from pipelines.training import models
 
-    models.use_all_cores()
+    cores.use()
     if not run.adapter.is_dir():
         train(job, run, journal, checkpoint)
         gc.collect()  # a trainer is a knot of cycles with the model inside

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from judges.rewards import main_term
 from judges.verifiers.pool import Pool
 from judges.verifiers.repetition import repeated
+from pipelines.training import models
 from pipelines.training.callbacks import Live
 from pipelines.training.collecting import Collector, Exercise, tallies
 from pipelines.training.curriculum import Curriculum, Task
@@ -69,7 +70,7 @@ class Feed:
         self._model: PeftModel | None = None
         self._sampler: Sampler | None = None
         self._grader = Grader(Charge.read(run.charge)) if job.judged else None
-        self._rater = Rater(job.reward_model) if job.reward_model else None
+        self._rater: Rater | None = None
 
     def __enter__(self) -> Self:
         self._pool = self._runner.run(Pool(VERIFIER_PROCESSES).__aenter__())
@@ -90,9 +91,13 @@ class Feed:
         self._batches.close()
         self._runner.run(self._pool.__aexit__(kind, error, trace))
 
-    def serve(self, model: PeftModel) -> None:
-        """Answers are this model's, with the adapter on that acts."""
-        self._model = model
+    def serve(self, model: PeftModel, rater: Rater | None) -> None:
+        """Answers are this model's, with the adapter on that acts.
+
+        Args:
+            rater: the reward model that a term asks for.
+        """
+        self._model, self._rater = model, rater
 
     def batch(self, number: int) -> list[Rollout]:
         """The answers to learn from next, group by group.
@@ -136,7 +141,9 @@ class Feed:
             self._settle(self._whole[before])
         most = job.rollouts.max_tokens
         if job.rollouts.sampler == "transformers":
-            self._sampler = TrainerSampler(model, self._tokenizer, most)
+            apart = job.served_as == "merged"
+            copy = models.loaded(job.base, job.device) if apart else None
+            self._sampler = TrainerSampler(model, self._tokenizer, most, copy)
         else:
             self._sampler = EngineSampler(model, job.base, run.engine, run.policy, most)
         self._collector = Collector(

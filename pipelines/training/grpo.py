@@ -42,6 +42,7 @@ def train(job: PolicyJob, run: RunFolder, journal: Journal, checkpoint: Path | N
     from pipelines.training.callbacks import Live
     from pipelines.training.feeding import Feed
     from pipelines.training.policy_trainer import PolicyTrainer, settings
+    from pipelines.training.rater import Rater
 
     tokenizer = models.tokenizer_of(job.base)
     live = Live(journal)
@@ -61,7 +62,7 @@ def train(job: PolicyJob, run: RunFolder, journal: Journal, checkpoint: Path | N
             rollout_func=partial(rollouts, feed),
         )
         model = cast("PeftModel", trainer.model)
-        feed.serve(model)
+        feed.serve(model, Rater.alone(job.reward_model) if job.reward_model else None)
         models.in_float32(model)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     models.save_adapter(model, run.adapter)

@@ -115,10 +115,11 @@ class PolicyJob(Job, Train):
 
     @property
     def served_as(self) -> Literal["merged", "adapter"]:
-        """How a server is given the policy."""
-        if self.rollouts.served_as == "auto":
-            return "adapter" if self.device == "gpu" else "merged"
-        return self.rollouts.served_as
+        """How whoever samples is given the policy."""
+        if self.rollouts.served_as != "auto":
+            return self.rollouts.served_as
+        itself = self.rollouts.sampler == "transformers"
+        return "adapter" if itself or self.device == "gpu" else "merged"
 
     @property
     def compares(self) -> bool:
@@ -132,8 +133,8 @@ class PolicyJob(Job, Train):
 
     @property
     def accumulation_steps(self) -> int:
-        """Micro-batches whose gradients make one update."""
-        return self.rollouts.size // (self.batch_size * self.rollouts.updates)
+        """Micro-batches of each process whose gradients make one update."""
+        return self.rollouts.size // (self.batch_size * self.rollouts.updates * self.processes)
 
 
 class PpoJob(PolicyJob):

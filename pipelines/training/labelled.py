@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pipelines.training.on_cpu.label_scores import quick_head
+
 
 def score_labelled_only(model: PreTrainedModel) -> None:
     """Let `model(..., labels=..., fused_lm_head=True)` skip positions without a label on the CPU.
@@ -33,7 +35,7 @@ def score_labelled_only(model: PreTrainedModel) -> None:
             return fused(*inputs, labels=labels, **how)
         following = labels[:, 1:]
         wanted = following != -100
-        with _only(model.base_model, wanted):
+        with _only(model.base_model, wanted), quick_head():
             said = fused(*inputs, shift_labels=following[wanted], **how)
         for name, values in list(said.items()):
             if values.dim() == 1:

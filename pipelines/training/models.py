@@ -3,7 +3,6 @@
 Everything here imports torch and belongs in a child process.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,6 @@ from teachers.sync import MIN_TOKENS, PROBE_TEXT
 # Not "default": with several adapters on one model, the trainer would forget that one on resume.
 ADAPTER = "policy"
 PROBE_TOKENS = 640
-
-
-def use_all_cores() -> None:
-    """One thread for each core that this process may run on, unless the user said otherwise."""
-    if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:

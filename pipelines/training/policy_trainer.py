@@ -14,6 +14,7 @@ from torch import Tensor
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from pipelines.training import importance
 from pipelines.training.arguments import common
 from pipelines.training.callbacks import Live
 from pipelines.training.gae import mean
@@ -78,12 +79,7 @@ class PolicyTrainer(GRPOTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Tensor:
-        """The loss of a micro-batch of answers.
-
-        An answer is sampled by arithmetic that is not the trainer's. Its tokens count
-        min(p_trainer / p_engine, most), truncated importance sampling (Ionides 2008; for rollouts
-        Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training").
-        """
+        """The loss of a micro-batch of answers, weighted as `importance` says."""
         batch = _trimmed(inputs)
         sampled = batch.pop("sampling_per_token_logps", None)
         # Until the policy moves, the trainer's probabilities are those that the loss is made of:
@@ -94,7 +90,7 @@ class PolicyTrainer(GRPOTrainer):
             with _heard(model, batch) as now:
                 if sampled is not None:
                     now.then = lambda said: earned.mul_(
-                        self._ratio(batch.get("old_per_token_logps", said), sampled, batch)
+                        self._weights(batch.get("old_per_token_logps", said), sampled, batch)
                     )
                 loss: Tensor = super().compute_loss(
                     model, batch, return_outputs, num_items_in_batch
@@ -102,10 +98,8 @@ class PolicyTrainer(GRPOTrainer):
             self._compare(model, batch, now.logprobs)
         return loss
 
-    def _ratio(self, old: Tensor, sampled: Tensor, batch: Batch) -> Tensor:
-        mask = batch["completion_mask"]
-        self._live.note(engine_gap=mean((old - sampled).abs(), mask))
-        return torch.exp((old - sampled) * mask).clamp(max=self._most)
+    def _weights(self, old: Tensor, sampled: Tensor, batch: Batch) -> Tensor:
+        return importance.weights(old, sampled, batch["completion_mask"], self._most, self._live)
 
     def _compare(self, model: Any, batch: Batch, said: Tensor) -> None:
         """How far the policy is from the base, on a step's first answers: k1, in nats a token."""

@@ -9,12 +9,21 @@ the very same adapters.
 """
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from judges.rewards import REWARD_MODEL
+from pipelines.training import ranks
 from pipelines.training.child import as_child
 from pipelines.training.job import PpoJob, RunFolder
 from pipelines.training.journal import Journal
+from teachers.errors import TrainingError
+
+if TYPE_CHECKING:
+    from pipelines.training.actor_critic import ActorCritic
+    from pipelines.training.rater import Rater
 
 
 def train(job: PpoJob, run: RunFolder, journal: Journal, checkpoint: Path | None) -> None:
@@ -25,6 +34,12 @@ def train(job: PpoJob, run: RunFolder, journal: Journal, checkpoint: Path | None
         SyncMismatch: the server does not answer from the policy.
         GuardTripped: the reward may be hacked; the run goes on once that guard is changed.
     """
+    with ranks.others(job.module, run.root, job.processes):
+        _train(job, run, journal, checkpoint)
+
+
+def _train(job: PpoJob, run: RunFolder, journal: Journal, checkpoint: Path | None) -> None:
+    """The work of one process."""
     from transformers import set_seed
 
     from pipelines.training import models
@@ -33,16 +48,53 @@ def train(job: PpoJob, run: RunFolder, journal: Journal, checkpoint: Path | None
     from pipelines.training.feeding import Feed
     from pipelines.training.ppo_trainer import PpoTrainer, settings
 
-    tokenizer = models.tokenizer_of(job.base)
-    live = Live(journal)
-    with asyncio.Runner() as runner, Feed(job, run, journal, live, tokenizer, runner) as feed:
+    live, args = Live(journal), settings(job, run.checkpoints)
+    with contextlib.ExitStack() as stack:
+        feed = None
+        if ranks.rank() == 0:
+            runner = stack.enter_context(asyncio.Runner())
+            tokenizer = models.tokenizer_of(job.base)
+            feed = stack.enter_context(Feed(job, run, journal, live, tokenizer, runner))
         journal.phase("load the base model")
         set_seed(job.seed)
         actors = ActorCritic(job)
-        feed.serve(actors.model)
-        trainer = PpoTrainer(job, actors, feed, live, args=settings(job, run.checkpoints))
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    models.save_adapter(actors.model, run.adapter)
+        rater = _rater(job, actors)
+        if feed is not None:
+            feed.serve(actors.model, rater)
+        trainer = PpoTrainer(job, actors, feed, live, args=args)
+        found = ranks.shared(lambda: checkpoint)
+        trainer.train(resume_from_checkpoint=str(found) if found else None)
+    if ranks.rank() == 0:
+        models.save_adapter(actors.model, run.adapter)
+
+
+def _rater(job: PpoJob, actors: "ActorCritic") -> "Rater | None":
+    """The reward model as one more role, if it was trained on this base; else with one of its own.
+
+    Raises:
+        TrainingError: the critic is to begin as it, and cannot.
+    """
+    from pipelines.training.rater import Rater, shares_its_base
+
+    if job.reward_model is None:
+        return None
+    if shares_its_base(job):
+        rater = Rater.beside(actors.model, job.reward_model)
+        if job.value_from == "reward_model":
+            actors.foresee(rater.scorer, _weight(job))
+        return rater
+    if job.value_from == "reward_model":
+        raise TrainingError(
+            f"{job.reward_model.adapter} was trained on another base than the policy's, so the "
+            "critic cannot begin as it: train.value_from base, or a reward model of this base."
+        )
+    # Whoever makes the rollouts asks it.
+    return Rater.alone(job.reward_model) if ranks.rank() == 0 else None
+
+
+def _weight(job: PpoJob) -> float:
+    """How much the reward model's terms count together."""
+    return sum(term.weight for term in job.rewards if term.verifier == REWARD_MODEL)
 
 
 if __name__ == "__main__":

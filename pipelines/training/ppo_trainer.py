@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from transformers import Trainer, TrainingArguments
 
-from pipelines.training import clipped, gae
+from pipelines.training import clipped, gae, importance, ranks
 from pipelines.training.actor_critic import ActorCritic
 from pipelines.training.arguments import common
 from pipelines.training.callbacks import Live
@@ -72,6 +72,7 @@ def settings(job: PpoJob, output: Path) -> TrainingArguments:
         "max_steps": job.rollouts.batches * job.steps,
         "gradient_accumulation_steps": job.accumulation_steps,
         "train_sampling_strategy": "sequential",
+        "ddp_timeout": ranks.PATIENCE_S,
     }
     return TrainingArguments(**usual, adam_epsilon=EPSILON, remove_unused_columns=False)
 
@@ -79,18 +80,20 @@ def settings(job: PpoJob, output: Path) -> TrainingArguments:
 class PpoTrainer(Trainer):
     """Trains policy and critic on batches of the policy's own answers.
 
-    Relied on are `training_step`, `create_optimizer`, `_clip_grad_norm`, `_save` and
-    `_load_from_checkpoint`, which `Trainer` keeps open for subclasses.
+    Relied on are `training_step`, `create_optimizer`, `_clip_grad_norm`, `_save_checkpoint`,
+    `_save` and `_load_from_checkpoint`, which `Trainer` keeps open for subclasses. Where there are
+    several processes accelerate wraps the model (DDP), and nobody calls it by that wrapper: it does
+    not expect two backward passes. Gradients are added up here, before they are clipped.
 
     Args:
         job: what to do.
         actors: policy, critic and reference.
-        source: gives the answers of a batch.
+        source: gives the answers of a batch; the first process has one, and all are given them.
         live: the journal.
     """
 
     def __init__(
-        self, job: PpoJob, actors: ActorCritic, source: Source, live: Live, **how: Any
+        self, job: PpoJob, actors: ActorCritic, source: Source | None, live: Live, **how: Any
     ) -> None:
         # Nothing is read from it: it says how many micro-batches a pass has.
         rows = [{"row": row} for row in range(job.rollouts.size)]
@@ -115,7 +118,8 @@ class PpoTrainer(Trainer):
                     loss = loss_of(part)
                     self.accelerator.backward(loss)
                 total += loss.detach()
-        return total
+        # It is logged as the mean over the processes, and each has a share of it.
+        return total * ranks.world()
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Adam, with a learning rate for each role."""
@@ -127,6 +131,8 @@ class PpoTrainer(Trainer):
 
     def _clip_grad_norm(self, model: Any) -> Tensor:
         """Each role by itself: a critic that errs shall not slow the policy down."""
+        for role in (POLICY, VALUE):
+            ranks.add_gradients(self._actors.weights(role))
         norms = {
             role: clip_grad_norm_(self._actors.weights(role), self.args.max_grad_norm)
             for role in (POLICY, VALUE)
@@ -144,7 +150,8 @@ class PpoTrainer(Trainer):
             learns = number >= self._job.value_warmup
             for again in range(self._job.ppo_epochs):
                 yield from self._pass(experience, self._order(number, again), learns)
-                moved, self._moved = self._moved, []
+                moved = [one for share in ranks.gathered(self._moved) for one in share]
+                self._moved = []
                 most = self._job.stop_kl
                 if learns and most is not None and sum(moved) > most * len(moved):
                     learns = False  # the critic may go on: its answers are still what they were
@@ -153,7 +160,7 @@ class PpoTrainer(Trainer):
         """Every answer once."""
         for update in order.chunk(self._job.rollouts.updates):
             tokens = max(1, int(experience.asked.spoken[update].sum()))
-            for rows in torch.split(update, self._job.batch_size):
+            for rows in _mine(torch.split(update, self._job.batch_size)):
                 yield Part(experience.rows(rows), tokens, learns)
 
     def _order(self, number: int, again: int) -> Tensor:
@@ -174,11 +181,10 @@ class PpoTrainer(Trainer):
     @torch.no_grad()
     def _experienced(self, number: int) -> Experience:
         """A batch with its advantages."""
-        job, rollouts = self._job, self._source.batch(number)
+        job, rollouts = self._job, ranks.shared(lambda: self._given().batch(number))
         self._answers = _identity(rollouts)
         asked = Asked.of(rollouts, self.args.device)
-        width = asked.answers.size(1)
-        old, reference, values = (joined(one, width) for one in self._said(asked))
+        old, reference, values = self._said(asked)
         apart = (old - reference) * asked.spoken
         scores = torch.tensor([self._score(one) for one in rollouts], device=self.args.device)
         rewards = gae.token_rewards(scores, apart, asked.spoken, self._control.coefficient)
@@ -188,8 +194,9 @@ class PpoTrainer(Trainer):
         engine = log_probabilities(rollouts, old)
         correction = torch.ones_like(old)
         if engine is not None:
-            correction = torch.exp((old - engine) * asked.spoken).clamp(max=job.rollouts.truncate)
-            self._live.note(engine_gap=gae.mean((old - engine).abs(), asked.spoken))
+            correction = importance.weights(
+                old, engine, asked.spoken, job.rollouts.truncate, self._live
+            )
         whole = Experience(
             asked, old, values, gae.whitened(found, asked.spoken), found + values, correction
         )
@@ -197,11 +204,14 @@ class PpoTrainer(Trainer):
         self._control.saw(float(_of_answers(apart, asked.spoken)))
         return whole
 
-    def _said(self, asked: Asked) -> list[list[Tensor]]:
-        """What policy, reference and critic say of a batch, by the micro-batches of an update."""
+    def _said(self, asked: Asked) -> list[Tensor]:
+        """What policy, reference and critic say of a batch, by the micro-batches of an update.
+
+        Each process reads those that it will learn from.
+        """
         actors, found = self._actors, list[list[Tensor]]([[], [], []])
         actors.model.train()  # nothing is drawn, and what an update computes is the same
-        for rows in torch.split(torch.arange(len(asked.answers)), self._job.batch_size):
+        for rows in _mine(torch.split(torch.arange(len(asked.answers)), self._job.batch_size)):
             some = asked.rows(rows)
             with actors.roles.acting(POLICY):
                 found[0].append(actors.log_probabilities(some)[0])
@@ -209,12 +219,23 @@ class PpoTrainer(Trainer):
                 found[1].append(actors.log_probabilities(some)[0])
             with actors.roles.acting(VALUE):
                 found[2].append(actors.values(some))
-        return found
+        width = asked.answers.size(1)
+        shares = ranks.gathered([[part.cpu() for part in parts] for parts in found])
+        return [
+            joined([part for turn in zip(*parts, strict=True) for part in turn], width).to(
+                self.args.device
+            )
+            for parts in zip(*shares, strict=True)
+        ]
 
     def _score(self, one: Rollout) -> float:
         """An answer's reward, less what it costs not to come to an end."""
         unended = self._job.missing_end_penalty if one.finish_reason == "length" else 0.0
         return (one.reward or 0.0) - unended
+
+    def _given(self) -> Source:
+        assert self._source is not None, "the first process is asked alone"
+        return self._source
 
     # --- Losses ---------------------------------------------------------------------------------
 
@@ -271,10 +292,15 @@ class PpoTrainer(Trainer):
 
     # --- Checkpoints ----------------------------------------------------------------------------
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        # It is sealed next, and every process has a file in it.
+        self.accelerator.wait_for_everyone()
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
         folder = Path(str(output_dir))
-        self._actors.save_head(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._actors.save(folder)
         number = self.state.global_step // self._job.steps - 1
         state = State(batch=number, answers=self._answers, control=self._control)
         write_whole(folder / _STATE, state.model_dump_json())
@@ -285,7 +311,7 @@ class PpoTrainer(Trainer):
         self._actors.load_head(folder)
         self._actors.roles.free()
         state = State.model_validate_json((folder / _STATE).read_text())
-        if _identity(self._source.kept(state.batch)) != state.answers:
+        if ranks.shared(lambda: _identity(self._given().kept(state.batch))) != state.answers:
             raise TrainingError(
                 f"{folder} was made after other answers than those that are kept of batch "
                 f"{state.batch}."
@@ -296,6 +322,11 @@ class PpoTrainer(Trainer):
 def _identity(rollouts: Sequence[Rollout]) -> str:
     """Of a batch, so that a run goes on from no other."""
     return content_id("answers", [one.model_dump(mode="json") for one in rollouts])
+
+
+def _mine(parts: Sequence[Tensor]) -> Sequence[Tensor]:
+    """This process's share of an update's micro-batches."""
+    return parts[ranks.rank() :: ranks.world()]
 
 
 def _of_answers(values: Tensor, spoken: Tensor) -> Tensor:

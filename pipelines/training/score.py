@@ -22,11 +22,11 @@ def run(folder: ScoreFolder) -> None:
     Raises:
         TrainingError: the reward model is not what the job says, or a row cannot be read.
     """
-    from pipelines.training import models
+    from pipelines.training import cores, models
     from pipelines.training.dataset import answered, rows_of
     from pipelines.training.scoring import Scorer
 
-    models.use_all_cores()
+    cores.use()
     job = ScoreJob.model_validate_json(folder.job.read_text())
     tokenizer = models.tokenizer_of(job.base)
     scorer = Scorer.alone(job.base, job.adapter, job.device)

@@ -81,6 +81,15 @@ class Scorer:
         raw = self.raw(rows)
         return [self._norm.apply(score) for score in raw] if self._norm else raw
 
+    @property
+    def line(self) -> tuple[Tensor, float]:
+        """How `scores` reads an answer's last hidden state: its product with these, and an offset.
+
+        Shape (width,), float32.
+        """
+        mean, deviation = (self._norm.mean, self._norm.deviation) if self._norm else (0.0, 1.0)
+        return self._head[0] / deviation, -mean / deviation
+
     def raw(self, rows: Sequence[Row]) -> list[float]:
         """The head's number at each answer's last token."""
         sides = [[*prompt, *answer] for prompt, answer in rows]

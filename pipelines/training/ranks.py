@@ -1,0 +1,159 @@
+"""Several processes that train one model together, each on its share of every update.
+
+The first is the training process that everybody knows: it holds the lock, samples, keeps the books,
+and starts the others, unless `accelerate launch` has started them all. What it has and the others
+need it hands over. They are told apart as torch does it, by RANK and WORLD_SIZE.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pipelines.training import cores
+from teachers.errors import TrainingError
+from teachers.process import die_with_parent
+
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+
+Made = TypeVar("Made")
+
+# While the first samples and verifies, the others wait for what comes of it.
+PATIENCE_S = 24 * 3600
+_FAREWELL_S = 60.0
+
+
+def rank() -> int:
+    """Which of the processes this is; 0 is the first."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world() -> int:
+    """How many there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def others(module: str, folder: Path, processes: int) -> Iterator[None]:
+    """While the first trains: the other processes, which end with it. If one dies, so does it.
+
+    Args:
+        module: what they run, with the run's folder as its argument.
+        processes: how many there are to be in all.
+
+    Raises:
+        TrainingError: they were started by somebody else, and are not as many.
+    """
+    if world() > 1 and world() != processes:
+        raise TrainingError(
+            f"{world()} processes were started, and train.processes is {processes}."
+        )
+    cores.use(processes)
+    if processes == 1:
+        yield
+        return
+    place = _meeting_place(processes) if world() == 1 else {}
+    os.environ |= place
+    started = [_start(module, folder, number) for number in range(1, processes) if place]
+    over = threading.Event()
+    for number, one in enumerate(started, 1):
+        threading.Thread(target=_watch, args=(number, one, over), daemon=True).start()
+    try:
+        yield
+        over.set()
+        _part()
+        for one in started:
+            one.wait(_FAREWELL_S)
+    finally:
+        over.set()
+        for one in started:
+            one.kill()
+        for name in place:
+            del os.environ[name]
+
+
+def shared(make: Callable[[], Made]) -> Made:
+    """What the first process makes of it, in all of them; only there is it called."""
+    if world() == 1:
+        return make()
+    from torch.distributed import broadcast_object_list
+
+    made: list[Any] = [None]
+    if rank() == 0:
+        with cores.alone():
+            made[0] = make()
+    broadcast_object_list(made, src=0)
+    found: Made = made[0]
+    return found
+
+
+def gathered(mine: Made) -> list[Made]:
+    """Everybody's, in the order of the processes."""
+    if world() == 1:
+        return [mine]
+    from torch.distributed import all_gather_object
+
+    found: list[Any] = [None] * world()
+    all_gather_object(found, mine)
+    return found
+
+
+def add_gradients(weights: Sequence["Parameter"]) -> None:
+    """Each weight's gradient becomes the sum of everybody's."""
+    if world() == 1:
+        return
+    import torch
+
+    found = [one.grad for one in weights if one.grad is not None]
+    if not found:
+        return
+    flat = torch.cat([one.reshape(-1) for one in found])
+    torch.distributed.all_reduce(flat)
+    totals = torch.split(flat, [one.numel() for one in found])
+    for one, total in zip(found, totals, strict=True):
+        one.copy_(total.view_as(one))
+
+
+def _meeting_place(processes: int) -> dict[str, str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+    }
+
+
+def _part() -> None:
+    """Nobody leaves before all have what they came for; what is left, the first does alone."""
+    from torch.distributed import barrier, destroy_process_group
+
+    barrier()
+    destroy_process_group()
+
+
+def _start(module: str, folder: Path, number: int) -> subprocess.Popen[bytes]:
+    # In the same group and with the same log: whoever kills the first kills them all.
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", module, str(folder)],
+        env={**os.environ, "RANK": str(number), "LOCAL_RANK": str(number)},
+        preexec_fn=die_with_parent(os.getpid()),
+    )
+
+
+def _watch(number: int, process: subprocess.Popen[bytes], over: threading.Event) -> None:
+    """Die if it did: whoever waits for it would wait for ever."""
+    code = process.wait()
+    if code and not over.is_set():
+        sys.stderr.write(f"Training process {number} ended with code {code}.\n")
+        os._exit(1)
