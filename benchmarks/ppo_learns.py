@@ -121,7 +121,7 @@ def _of_tasks(outcome: Outcome, home: Home) -> Learned:
 def _of_wishes(outcome: Outcome, home: Home) -> Learned:
     gate = outcome.reports["gate"]
     [length] = [one for one in gate["conditions"] if one["name"] == "length"]
-    shorter = gate["length_ratio"]["value"] < 1
+    shorter = gate["length_ratio"][0] < 1
     return _learned(
         "a reward model", outcome, home, length["found"], length["p"], right_way=shorter
     )
