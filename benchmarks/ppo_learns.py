@@ -134,10 +134,11 @@ def _learned(
     with closing(connect(home.store)) as db:
         curves = {name: checkpoints.metrics_of(db, run, name) for name in CURVES}
         earned = [
+            # Answers to one prompt resemble each other: their mean is one figure.
             (int(batch), float(reward))
             for batch, reward in db.execute(
-                "select batch, reward from rollouts"
-                " where training_run_id = ? and reward is not null",
+                "select batch, avg(reward) from rollouts"
+                " where training_run_id = ? and reward is not null group by batch, prompt_id",
                 (run,),
             )
         ]
@@ -159,7 +160,8 @@ def _draw(found: list[Learned], path: Path) -> None:
     for one, axes in zip(found, grid, strict=True):
         for name, axis in zip(CURVES, axes, strict=True):
             axis.plot(*zip(*one.curves[name], strict=True))
-            axis.set(title=f"{name}, paid by {one.task}", xlabel="step")
+            axis.set(title=name.replace("_", " "), xlabel="step")
+        axes[0].set_ylabel(f"paid by {one.task}")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 

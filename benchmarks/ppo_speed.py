@@ -6,13 +6,14 @@ The peer is `trl.experimental.ppo` of TRL 1.12.0, in an environment of its own t
 has that TRL, and the libraries of ours. Same model, requests, answers a batch, cap, reward model
 and passes; the requests are for long answers, so that all of them reach the cap. It is run as it is
 described, with four models in bf16, with an adapter for its policy, and in two processes, as ours
-is; the fastest of these counts. All take turns, and the first batch of a run is left out. A batch
-of ours has everything in it: the merged copy that answers are sampled from, answers, scores,
-updates.
+is (with four models: its trainer has no way for an adapter there); the fastest of these counts. All
+take turns, and the first batch of a run is left out. A batch of ours has everything in it: the
+merged copy that answers are sampled from, answers, scores, updates.
 """
 
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -219,6 +220,9 @@ def _plain(setup: Setup, number: int, way: Way) -> Run:
     command: list[str | Path] = [setup.peer, "-m", *start, "benchmarks.plain_ppo", settings, folder]
     with (folder / "log.txt").open("w") as log:
         quiet = child_environment(GOMP_SPINCOUNT="10000", TRL_EXPERIMENTAL_SILENCE="1")
+        if way.processes > 1:  # which its launcher would give one thread each
+            cores = len(os.sched_getaffinity(0)) // way.processes
+            quiet["OMP_NUM_THREADS"] = str(max(1, cores))
         done = subprocess.run(command, stdout=log, stderr=log, env=quiet)
     if done.returncode != 0:
         raise SystemExit(f"The plain script failed:\n{(folder / 'log.txt').read_text()[-3000:]}")

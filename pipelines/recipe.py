@@ -596,7 +596,8 @@ class Gate(Section):
     """Open requests: the interval of the change in the tasks' accuracy must lie above minus
     this."""
     max_kl: float | None = Field(default=None, gt=0)
-    """Rollouts: so far may the student have gone from its base in the end, in nats a token."""
+    """Rollouts: so far may the student have gone from its base, in nats a token; asked are the
+    last two batches."""
 
 
 class EngineSection(Section):

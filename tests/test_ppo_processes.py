@@ -118,13 +118,20 @@ def test_accelerate_can_start_them(
         "2",
     ]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    ended = subprocess.run(
-        [*launch, "-m", job.module, str(run.root)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
+
+    def launched() -> "subprocess.CompletedProcess[str]":
+        command = [*launch, "-m", job.module, str(run.root)]
+        return subprocess.run(
+            command, env=environment(), capture_output=True, text=True, timeout=240
+        )
+
+    ended = launched()
     assert (ended.returncode == DONE) == (code == DONE), ended.stderr[-2000:]
     assert run.result.is_file() == (code == DONE)
     if code == REFUSED:
         assert "2 processes were started, and train.processes is 1." in ended.stderr
+        return
+    run.result.unlink()
+    again = launched()
+    assert again.returncode == DONE, again.stderr[-2000:]
+    assert run.result.is_file(), "nobody waits for whoever has nothing left to share"

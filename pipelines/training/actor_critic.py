@@ -44,7 +44,8 @@ class ActorCritic:
         self.model: PeftModel = models.with_adapter(base, job)
         self.model.add_adapter(VALUE, models.adapter_config(job))
         models.in_float32(self.model)
-        adapted.quicken(self.model)
+        if base.device.type == "cpu":
+            adapted.quicken(self.model)
         self.head = Linear(base.config.get_text_config().hidden_size, 1).to(base.device)
         # Of a critic that knows nothing yet, advantages are what the rewards alone say.
         torch.nn.init.zeros_(self.head.weight)

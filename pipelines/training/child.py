@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -27,6 +27,7 @@ from pipelines.training.job import (
     PAUSED,
     REFUSED,
     Job,
+    PpoJob,
     Result,
     RunFolder,
     read_job,
@@ -61,14 +62,19 @@ def as_child(folder: Path, train: Train) -> int:
     """
     run = RunFolder(folder)
     if ranks.rank() > 0:
-        _follow(run, train)
+        code = _coded(folder, lambda: _follow(run, train))
+        # Threads of torch's may be at work for a moment still, and would abort an orderly exit.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return _coded(folder, lambda: _lead(run, train))
+
+
+def _coded(folder: Path, work: Callable[[], None]) -> int:
+    """Do the work; returns the exit code that says how it ended."""
     try:
-        with FileLock(run.lock, blocking=False):
-            if not run.result.is_file():
-                me = {"pid": os.getpid(), "started": started_at(os.getpid())}
-                write_whole(run.process, json.dumps(me))
-                write_whole(run.result, _work(run, train).model_dump_json())
-            return DONE
+        work()
+        return DONE
     except Timeout:
         return _end(LOCKED, f"Another process is training in {folder}.")
     except GuardTripped as tripped:
@@ -81,18 +87,34 @@ def as_child(folder: Path, train: Train) -> int:
         raise
 
 
-def _follow(run: RunFolder, train: Train) -> NoReturn:
-    """The work of a process that is not the first: the books are that one's."""
-    with Journal(Path(os.devnull)) as unheard:
-        train(read_job(run.job), run, unheard, None)
-    # Threads of torch's may be at work for a moment still, and would abort an orderly exit.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(DONE)
+def _lead(run: RunFolder, train: Train) -> None:
+    with FileLock(run.lock, blocking=False):
+        if not run.result.is_file():
+            me = {"pid": os.getpid(), "started": started_at(os.getpid())}
+            write_whole(run.process, json.dumps(me))
+            write_whole(run.result, _work(run, train).model_dump_json())
+
+
+def _follow(run: RunFolder, train: Train) -> None:
+    """The work of a process that is not the first: the books are that one's.
+
+    What is left once the adapter is there, the first does alone.
+    """
+    job = read_job(run.job)
+    _refuse_strangers(job)
+    if not run.adapter.is_dir():
+        with Journal(Path(os.devnull)) as unheard:
+            train(job, run, unheard, None)
+
+
+def _refuse_strangers(job: Job) -> None:
+    """Only PPO shares its work; another trainer would do all of it in each process."""
+    ranks.refuse_strangers(job.processes if isinstance(job, PpoJob) else 1)
 
 
 def _work(run: RunFolder, train: Train) -> Result:
     job = read_job(run.job)
+    _refuse_strangers(job)
     checkpoint = last_sealed(run.checkpoints)
     with Journal(run.journal) as journal:
         weights = _produce(job, run, journal, train, checkpoint)

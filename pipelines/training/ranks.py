@@ -11,11 +11,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.training import cores
+from pipelines.training.job import DONE, FULL, PAUSED, REFUSED
 from teachers.errors import TrainingError
 from teachers.process import die_with_parent
 
@@ -39,6 +40,18 @@ def world() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def refuse_strangers(processes: int) -> None:
+    """See to it that there are as many as the job is for.
+
+    Raises:
+        TrainingError: somebody started another number.
+    """
+    if world() > 1 and world() != processes:
+        raise TrainingError(
+            f"{world()} processes were started, and train.processes is {processes}."
+        )
+
+
 @contextmanager
 def others(module: str, folder: Path, processes: int) -> Iterator[None]:
     """While the first trains: the other processes, which end with it. If one dies, so does it.
@@ -46,15 +59,8 @@ def others(module: str, folder: Path, processes: int) -> Iterator[None]:
     Args:
         module: what they run, with the run's folder as its argument.
         processes: how many there are to be in all.
-
-    Raises:
-        TrainingError: they were started by somebody else, and are not as many.
     """
-    if world() > 1 and world() != processes:
-        raise TrainingError(
-            f"{world()} processes were started, and train.processes is {processes}."
-        )
-    cores.use(processes)
+    cores.use(int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
     if processes == 1:
         yield
         return
@@ -68,8 +74,9 @@ def others(module: str, folder: Path, processes: int) -> Iterator[None]:
         yield
         over.set()
         _part()
-        for one in started:
-            one.wait(_FAREWELL_S)
+        with suppress(subprocess.TimeoutExpired):
+            for one in started:
+                one.wait(_FAREWELL_S)
     finally:
         over.set()
         for one in started:
@@ -152,8 +159,10 @@ def _start(module: str, folder: Path, number: int) -> subprocess.Popen[bytes]:
 
 
 def _watch(number: int, process: subprocess.Popen[bytes], over: threading.Event) -> None:
-    """Die if it did: whoever waits for it would wait for ever."""
+    """Die if it did, of the same: whoever waits for it would wait for ever."""
     code = process.wait()
-    if code and not over.is_set():
+    if over.is_set() or code == DONE:
+        return
+    if code not in (REFUSED, FULL, PAUSED):  # of those it has told why
         sys.stderr.write(f"Training process {number} ended with code {code}.\n")
-        os._exit(1)
+    os._exit(code if code > 0 else 1)
