@@ -219,10 +219,11 @@ def _plain(setup: Setup, number: int, way: Way) -> Run:
     start = shared if way.processes > 1 else []
     command: list[str | Path] = [setup.peer, "-m", *start, "benchmarks.plain_ppo", settings, folder]
     with (folder / "log.txt").open("w") as log:
-        quiet = child_environment(GOMP_SPINCOUNT="10000", TRL_EXPERIMENTAL_SILENCE="1")
-        if way.processes > 1:  # which its launcher would give one thread each
-            cores = len(os.sched_getaffinity(0)) // way.processes
-            quiet["OMP_NUM_THREADS"] = str(max(1, cores))
+        # Its launcher would give several processes one thread each.
+        threads = max(1, len(os.sched_getaffinity(0)) // way.processes)
+        quiet = child_environment(
+            GOMP_SPINCOUNT="10000", TRL_EXPERIMENTAL_SILENCE="1", OMP_NUM_THREADS=str(threads)
+        )
         done = subprocess.run(command, stdout=log, stderr=log, env=quiet)
     if done.returncode != 0:
         raise SystemExit(f"The plain script failed:\n{(folder / 'log.txt').read_text()[-3000:]}")

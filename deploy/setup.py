@@ -19,6 +19,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -234,6 +235,7 @@ class Pip:
         self.spoke = -LINE_EVERY_S
         self.doing = "starting pip"
         self.queue: list[str] = []
+        self.fetched = 0
         # Big wheels do not fit into the small /tmp of many machines; and what lies here is counted.
         self.scratch = VENV / "tmp"
 
@@ -288,8 +290,10 @@ class Pip:
 
     def _state(self) -> str:
         if not self.queue:
-            fetched = sum(file.stat().st_size for file in self.scratch.glob("pip-unpack-*/*"))
-            return self.doing + (f", {fetched / 1e6:.0f} MB fetched" if fetched else "")
+            with suppress(FileNotFoundError):  # pip removes what it is done with meanwhile
+                files = self.scratch.glob("pip-unpack-*/*")
+                self.fetched = sum(file.stat().st_size for file in files)
+            return self.doing + (f", {self.fetched / 1e6:.0f} MB fetched" if self.fetched else "")
         there = {
             _plain(folder.name.split("-")[0])
             for folder in VENV.glob("lib/python3*/site-packages/*.dist-info")

@@ -596,8 +596,8 @@ class Gate(Section):
     """Open requests: the interval of the change in the tasks' accuracy must lie above minus
     this."""
     max_kl: float | None = Field(default=None, gt=0)
-    """Rollouts: so far may the student have gone from its base, in nats a token; asked are the
-    last two batches."""
+    """Rollouts: so far may the student have gone from its base, in nats a token, by the
+    last two figures of its training; with ppo there is one as each batch begins."""
 
 
 class EngineSection(Section):
@@ -780,7 +780,8 @@ class Recipe(Section):
         asked = any(term.verifier == REWARD_MODEL for term in (*self.rewards, *self.watched))
         if asked != (self.reward_model is not None):
             raise ValueError("reward_model names the model that terms with that verifier ask")
-        if self.train.value_from == "reward_model" and not asked:
+        paid = any(term.verifier == REWARD_MODEL for term in self.rewards)
+        if self.train.value_from == "reward_model" and not paid:
             raise ValueError("train.value_from: reward_model, and no term of the reward asks one")
 
     @property

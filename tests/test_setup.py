@@ -98,10 +98,15 @@ def test_what_pip_says_is_put_in_a_few_words(line: str, doing: str | None) -> No
 
 
 def pip_that(says: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a stand-in for the environment's Python in place: it says something and fails."""
+    """A pip that says something and fails."""
+    pip_that_does(f"echo '{says}'\nexit 1", folder, monkeypatch)
+
+
+def pip_that_does(what: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a script in the place of the environment's Python."""
     python = folder / "bin" / "python"
     python.parent.mkdir()
-    python.write_text(f"#!/bin/sh\necho '{says}'\nexit 1\n")
+    python.write_text(f"#!/bin/sh\n{what}\n")
     python.chmod(0o755)
     monkeypatch.setattr(setup, "VENV", folder)
     monkeypatch.setattr(setup, "LOG", folder / "install.log")
@@ -116,6 +121,17 @@ def test_a_failure_shows_the_last_lines_and_where_the_rest_is(
         setup.Pip(step, "1/1 install a thing", lock=2).run()
     assert "1/1 install a thing: failed" in capsys.readouterr().out
     assert not (tmp_path / "tmp").exists()
+
+
+def test_what_pip_removes_while_we_look_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacks = "mkdir $TMPDIR/pip-unpack-$i; : > $TMPDIR/pip-unpack-$i/wheel"
+    cleans = "rm -r $TMPDIR/pip-unpack-$i"
+    loop = f"for i in $(seq 300); do {unpacks}; {cleans}; done"
+    pip_that_does(loop, tmp_path, monkeypatch)
+    monkeypatch.setattr(setup, "POLL_S", 0)
+    setup.Pip(setup.Step("install a thing", ("install", "a-thing")), "1/1", lock=2).run()
 
 
 def test_a_torch_that_pip_cannot_find_is_explained(

@@ -60,7 +60,7 @@ def draw(
         if not going.all():
             if not going.any():
                 break
-            cache.batch_select_indices(going.nonzero()[:, 0])
+            cache.reorder_cache(going.nonzero()[:, 0])
         rows, mask = rows[going], mask[going]
         feed = tokens[going, None]
         mask = torch.cat([mask, torch.ones_like(feed)], dim=1)

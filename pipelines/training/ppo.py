@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from judges.rewards import REWARD_MODEL
-from pipelines.training import ranks
+from pipelines.training import cores, ranks
 from pipelines.training.child import as_child
 from pipelines.training.job import PpoJob, RunFolder
 from pipelines.training.journal import Journal
@@ -34,11 +34,13 @@ def train(job: PpoJob, run: RunFolder, journal: Journal, checkpoint: Path | None
         SyncMismatch: the server does not answer from the policy.
         GuardTripped: the reward may be hacked; the run goes on once that guard is changed.
     """
-    with ranks.others(job.module, run.root, job.processes):
-        _train(job, run, journal, checkpoint)
+    with ranks.others(job.module, run.root, job.processes) as meet:
+        _train(job, run, journal, checkpoint, meet)
 
 
-def _train(job: PpoJob, run: RunFolder, journal: Journal, checkpoint: Path | None) -> None:
+def _train(
+    job: PpoJob, run: RunFolder, journal: Journal, checkpoint: Path | None, meet: ranks.Meet
+) -> None:
     """The work of one process."""
     from transformers import set_seed
 
@@ -48,7 +50,9 @@ def _train(job: PpoJob, run: RunFolder, journal: Journal, checkpoint: Path | Non
     from pipelines.training.feeding import Feed
     from pipelines.training.ppo_trainer import PpoTrainer, settings
 
+    meet(job.device)
     live, args = Live(journal), settings(job, run.checkpoints)
+    cores.use(ranks.here())  # accelerate has its own idea of them by now
     with contextlib.ExitStack() as stack:
         feed = None
         if ranks.rank() == 0:

@@ -72,7 +72,6 @@ def settings(job: PpoJob, output: Path) -> TrainingArguments:
         "max_steps": job.rollouts.batches * job.steps,
         "gradient_accumulation_steps": job.accumulation_steps,
         "train_sampling_strategy": "sequential",
-        "ddp_timeout": ranks.PATIENCE_S,
     }
     return TrainingArguments(**usual, adam_epsilon=EPSILON, remove_unused_columns=False)
 

@@ -12,8 +12,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pipelines.training import cores
 from pipelines.training.job import DONE, FULL, PAUSED, REFUSED
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
 
 Made = TypeVar("Made")
+Meet = Callable[[str], None]
+"""Waits until everybody is there; its argument is the device that they train on."""
 
 # While the first samples and verifies, the others wait for what comes of it.
-PATIENCE_S = 24 * 3600
+_PATIENCE = timedelta(days=1)
 _FAREWELL_S = 60.0
+_STARTED_BY_US = "PRECEPTOR_RANKS"
 
 
 def rank() -> int:
@@ -38,6 +42,11 @@ def rank() -> int:
 def world() -> int:
     """How many there are."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def here() -> int:
+    """How many of them are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def refuse_strangers(processes: int) -> None:
@@ -53,36 +62,36 @@ def refuse_strangers(processes: int) -> None:
 
 
 @contextmanager
-def others(module: str, folder: Path, processes: int) -> Iterator[None]:
+def others(module: str, folder: Path, processes: int) -> Iterator[Meet]:
     """While the first trains: the other processes, which end with it. If one dies, so does it.
 
     Args:
         module: what they run, with the run's folder as its argument.
         processes: how many there are to be in all.
     """
-    cores.use(int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
     if processes == 1:
-        yield
+        yield lambda device: None
         return
-    place = _meeting_place(processes) if world() == 1 else {}
-    os.environ |= place
-    started = [_start(module, folder, number) for number in range(1, processes) if place]
-    over = threading.Event()
-    for number, one in enumerate(started, 1):
-        threading.Thread(target=_watch, args=(number, one, over), daemon=True).start()
-    try:
-        yield
-        over.set()
-        _part()
-        with suppress(subprocess.TimeoutExpired):
+    with socket.socket() as door:
+        place = _meeting_place(door, processes) if world() == 1 else {}
+        os.environ |= place
+        started = [_start(module, folder, number) for number in range(1, processes) if place]
+        over = threading.Event()
+        for number, one in enumerate(started, 1):
+            threading.Thread(target=_watch, args=(number, one, over), daemon=True).start()
+        try:
+            yield lambda device: _meet(device, door.detach() if place else None)
+            _part(over)
+            with suppress(subprocess.TimeoutExpired):
+                for one in started:
+                    one.wait(_FAREWELL_S)
+        finally:
+            over.set()
             for one in started:
-                one.wait(_FAREWELL_S)
-    finally:
-        over.set()
-        for one in started:
-            one.kill()
-        for name in place:
-            del os.environ[name]
+                one.kill()
+            for name in place:
+                del os.environ[name]
+            cores.use()
 
 
 def shared(make: Callable[[], Made]) -> Made:
@@ -127,25 +136,59 @@ def add_gradients(weights: Sequence["Parameter"]) -> None:
         one.copy_(total.view_as(one))
 
 
-def _meeting_place(processes: int) -> dict[str, str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return {
+def _meeting_place(door: socket.socket, processes: int) -> dict[str, str]:
+    """Where the others find the first, which listens there already: nobody else gets that port."""
+    door.bind(("127.0.0.1", 0))
+    door.listen()
+    place = {
+        _STARTED_BY_US: "1",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(door.getsockname()[1]),
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
         "RANK": "0",
         "LOCAL_RANK": "0",
     }
+    # Else Gloo asks what this machine's name resolves to, which may be nothing.
+    return place | ({"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {})
 
 
-def _part() -> None:
+def _meet(device: str, door: int | None) -> None:
+    """
+    Args:
+        device: `cpu` or `gpu`.
+        door: the socket on which the first listens, if it has started the others.
+
+    Raises:
+        TrainingError: there are fewer GPUs than processes.
+    """
+    import torch
+    from torch import distributed
+
+    if device == "gpu" and torch.cuda.device_count() < here():
+        raise TrainingError(
+            f"train.processes is {world()}, {here()} of them on this machine, and there are "
+            f"{torch.cuda.device_count()} GPUs here: one for each is needed."
+        )
+    how: dict[str, Any] = {"backend": "nccl" if device == "gpu" else "gloo", "timeout": _PATIENCE}
+    if _STARTED_BY_US in os.environ:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        first = {"is_master": True, "master_listen_fd": door} if door is not None else {}
+        store = cast("Any", distributed).TCPStore(
+            address, port, world(), timeout=_PATIENCE, **first
+        )
+        how |= {"store": store, "rank": rank(), "world_size": world()}
+    if device == "gpu":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group(**how)
+
+
+def _part(over: threading.Event) -> None:
     """Nobody leaves before all have what they came for; what is left, the first does alone."""
     from torch.distributed import barrier, destroy_process_group
 
     barrier()
+    over.set()
     destroy_process_group()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from peft import PeftModel
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.training.decoding import Drawn, draw
@@ -19,7 +20,7 @@ from pipelines.training.policy import Handed, ServedPolicy
 from pipelines.training.served_adapter import Adapters
 from pipelines.training.served_merged import Merged
 from teachers.client import Client, Endpoint, Tokens
-from teachers.errors import CallUncertain, EndpointBusy, EngineDied
+from teachers.errors import CallUncertain, EndpointBusy, EngineDied, TrainingError
 
 # The service starts a dead server again, which takes a minute or so.
 PATIENCE_S = 300.0
@@ -158,7 +159,8 @@ class TrainerSampler:
     ) -> None:
         self._model, self._copy, self._max_tokens = model, copy, max_tokens
         ends = model.generation_config.eos_token_id
-        self._ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
+        known = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
+        self._ends = known - {None}
 
     async def begin(self, version: int) -> Handed:
         name, began = f"policy-{version}", time.monotonic()
@@ -166,8 +168,7 @@ class TrainerSampler:
             return Handed(name, 0.0)
         found = merged(self._model, version)
         weights = {key: one.to(self._copy.device) for key, one in found.weights.items()}
-        self._copy.load_state_dict(weights, strict=False, assign=True)
-        self._copy.tie_weights()
+        _replace(self._copy, weights)
         return Handed(name, time.monotonic() - began, found.surviving_share, found.noise)
 
     async def sample(
@@ -199,3 +200,19 @@ class TrainerSampler:
         logprobs = tuple(one.logprobs) if self._copy else ()
         ended = "stop" if one.tokens[-1] in self._ends else "length"
         return Tokens(tuple(one.tokens), logprobs, ended)
+
+
+def _replace(copy: PreTrainedModel, weights: dict[str, Tensor]) -> None:
+    """Give a model all of its weights anew.
+
+    Raises:
+        TrainingError: they are another model's.
+    """
+    found = copy.load_state_dict(weights, strict=False, assign=True)
+    missing = {*found.missing_keys} - {*(copy.all_tied_weights_keys or ())}
+    if wrong := [*sorted(missing), *found.unexpected_keys]:
+        raise TrainingError(
+            f"The merged policy does not fit a model like its base: {wrong[0]} is "
+            + ("missing." if wrong[0] in missing else "unknown to it.")
+        )
+    copy.tie_weights()

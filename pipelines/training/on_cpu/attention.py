@@ -106,8 +106,8 @@ def _back(
     q: Tensor, out: Tensor, gradient: Tensor, k: Tensor, v: Tensor, hidden: Tensor, *, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v: equations 1 to 6 of arXiv 2205.14135, appendix B."""
-    n, shared, queries, width = q.shape
-    q, out, gradient = (one.reshape(n, shared * queries, width) for one in (q, out, gradient))
+    n, shared, queries, _ = q.shape
+    q, out, gradient = (one.reshape(n, shared * queries, -1) for one in (q, out, gradient))
     scores = torch.bmm(q, k.transpose(1, 2)).float().mul_(scale).view(n, shared, queries, -1)
     # Not -inf, of which softmax makes no number where a row sees nothing: such padding says 0.
     scores.masked_fill_(hidden[:, None], torch.finfo(scores.dtype).min)
