@@ -793,6 +793,22 @@ class Recipe(Section):
         return self.train.wants_pairs or (self.train.wants_rollouts and open_)
 
     @model_validator(mode="after")
+    def _gate_asks_what_it_sees(self) -> Self:
+        usual = Gate.model_fields
+        asked = {name for name in usual if getattr(self.gate, name) != usual[name].default}
+        if self.prefers and (unseen := asked & {"min_gain", "min_gain_lenient"}):
+            raise ValueError(
+                f"gate.{min(unseen)} is about right answers, and where there are open requests the "
+                "gate compares answers to those: judge or gate.length, and gate.max_loss for tasks"
+            )
+        if not self.prefers and (unseen := asked & {"length", "max_loss"}):
+            raise ValueError(
+                f"gate.{min(unseen)} is about answers to open requests, and this round's gate sees "
+                "none"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pairs_have_labels(self) -> Self:
         if self.train.objective == "judge":
             if self.constitution is None:

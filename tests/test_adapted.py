@@ -1,9 +1,11 @@
 """A layer and its adapter in one go: what PEFT says, and the same gradients."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+
+from tests.counted import counted
 
 if TYPE_CHECKING:
     import torch
@@ -44,14 +46,18 @@ def _learned(model: "PeftModel") -> "tuple[Tensor, dict[str, Tensor]]":
     return said.logits.detach(), found
 
 
-def test_in_float32_it_is_pefts_own(tiny: Path) -> None:
+def test_in_float32_it_is_pefts_own(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from pipelines.training.on_cpu.adapted import quicken
+    from pipelines.training.on_cpu import adapted
 
+    calls = counted(monkeypatch, cast("Any", adapted)._Adapted, "apply")
     theirs, ours = _model(tiny, torch.float32), _model(tiny, torch.float32)
-    quicken(ours)
-    (wanted, gradients), (said, found) = _learned(theirs), _learned(ours)
+    adapted.quicken(ours)
+    wanted, gradients = _learned(theirs)
+    assert not calls
+    said, found = _learned(ours)
+    assert len(calls) == 2 * 7
     assert torch.allclose(said, wanted, atol=1e-5)
     assert found.keys() == gradients.keys()
     assert len(found) == 2 * 7 * 2

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from pipelines.training.on_cpu import attention
+from tests.counted import counted
 
 BATCH, HEADS, GROUPS, LENGTH, WIDTH = 2, 6, 2, 7, 8
 
@@ -67,8 +68,12 @@ def _learned(base: Path, *, quick: bool) -> dict[str, Tensor]:
     return {name: weight.grad for name, weight in model.named_parameters()}
 
 
-def test_a_model_learns_the_same(tiny: Path) -> None:
-    wanted, found = _learned(tiny, quick=False), _learned(tiny, quick=True)
+def test_a_model_learns_the_same(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = counted(monkeypatch, attention, "_back")
+    wanted = _learned(tiny, quick=False)
+    assert not calls
+    found = _learned(tiny, quick=True)
+    assert len(calls) == AutoConfig.from_pretrained(tiny).num_hidden_layers
     for name, gradient in wanted.items():
         assert torch.allclose(found[name], gradient, atol=1e-6), name
 

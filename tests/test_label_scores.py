@@ -1,14 +1,19 @@
 """Log-probabilities of labels over the whole vocabulary at once."""
 
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 from trl.trainer import utils
+from trl.trainer.utils import add_fused_lm_head
 
 from pipelines.training.on_cpu import label_scores
 from pipelines.training.on_cpu.label_scores import scored
+from tests.counted import counted
 
 KERNEL = "_ChunkedLogProbFunction"
 TOKENS, WIDTH, VOCABULARY = 11, 16, 60
@@ -58,6 +63,21 @@ def test_a_sure_token_moves_little_and_not_by_rounding() -> None:
     assert 3e-4 < missing < 4e-4
     assert gradient[0, 0].item() == pytest.approx(missing, rel=0.01)
     assert gradient[0, 1].item() == pytest.approx(-missing / 3, rel=0.01)
+
+
+def test_trls_head_goes_this_way(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = counted(monkeypatch, label_scores, "scored")
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    model.lm_head.requires_grad_(False)
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    ids = torch.randint(5, 60, (2, 12), generator=torch.Generator().manual_seed(1))
+    theirs = model(input_ids=ids, labels=ids, fused_lm_head=True)
+    assert not calls
+    with label_scores.quick_head():
+        ours = model(input_ids=ids, labels=ids, fused_lm_head=True)
+    assert calls == ["scored"]
+    for field in ("log_probs", "entropy", "loss"):
+        assert torch.allclose(ours[field], theirs[field], atol=1e-5), field
 
 
 def test_trl_is_left_as_it_was() -> None:

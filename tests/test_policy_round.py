@@ -137,6 +137,8 @@ def test_open_requests_are_compared_and_not_counted(place: Place) -> None:
     }
     with pytest.raises(ConfigError, match="has nothing to decide by"):
         place.run(place.recipe(**changes))
+    with pytest.raises(ConfigError, match=r"gate\.min_gain is about right answers"):
+        place.run(place.recipe(**changes, gate={"length": "shorter", "min_gain": 0.1}))
     gate = place.run(place.recipe(**changes, gate={"length": "shorter", "min_items": 20})).reports[
         "gate"
     ]

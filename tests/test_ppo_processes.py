@@ -52,11 +52,15 @@ def _weights(folder: RunFolder) -> dict[str, Any]:
     return load_file(folder.adapter / "adapter_model.safetensors")
 
 
-def test_two_processes_learn_what_one_does(tiny: Path, dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("served_as", ["adapter", "merged"])
+def test_two_processes_learn_what_one_does(
+    tiny: Path, dataset: Path, tmp_path: Path, served_as: str
+) -> None:
     """On one batch: later ones are answers of policies that differ in their last digits."""
     import torch
 
-    one_batch: dict[str, Any] = {"rollouts": {"batches": 1}, "save_steps": EPOCHS}
+    rollouts = {"batches": 1, "served_as": served_as}
+    one_batch: dict[str, Any] = {"rollouts": rollouts, "save_steps": EPOCHS}
     alone = Run(_job(tiny, dataset, processes=1, **one_batch), tmp_path / "alone")
     both = Run(_job(tiny, dataset, **one_batch), tmp_path / "both")
     found, wanted = _weights(both.files), _weights(alone.files)

@@ -115,6 +115,7 @@ def test_an_unknown_key_gets_the_nearest_name_at_any_depth(
         ({"train": {"epochs": 0}}, "train.epochs: "),
         ({"train": {"adapter": "lore"}}, "train.adapter: "),
         ({"gate": {"alpha": "small"}}, "gate.alpha: "),
+        ({"gate": {"length": "shorter"}}, "gate.length is about answers to open requests"),
         ({"supply": {"held_out_share": 1.0}}, "supply.held_out_share: "),
         ({"supply": {}}, "supply: needs at least one generator or file"),
         (
