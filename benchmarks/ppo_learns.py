@@ -2,11 +2,12 @@
 
     make bench NAME=ppo-learns
 
-Whole rounds of the recipes that are shipped. The demo makes a student, and `recipes/ppo.yaml` goes
-on from it: right answers to held-out tasks decide. `recipes/reward.yaml` makes a reward model of
-brevity, and `recipes/ppo-concise.yaml` earns it: the length of held-out answers decides, which the
-reward model has no say in. In both the score of the policy's own answers has to rise, and the
-policy has to stay as near to its base as the recipe's `gate.max_kl` says.
+Whole rounds of the recipes that are shipped; the two that only prepare are shortened. The demo
+makes a student, and `recipes/ppo.yaml` goes on from it: right answers to held-out tasks decide.
+`recipes/reward.yaml` makes a reward model of brevity, and `recipes/ppo-concise.yaml` earns it: the
+length of held-out answers decides, which the reward model has no say in. In both the score of the
+policy's own answers has to rise, and the policy has to stay as near to its base as the recipe's
+`gate.max_kl` says.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from scipy.stats import mannwhitneyu
 
 from benchmarks.verdict import conclude, show, skip
 from pipelines.home import Home
+from pipelines.recipe import Recipe
 from pipelines.recipe_file import load
 from pipelines.round import Outcome, run_round
 from pipelines.store import checkpoints
@@ -33,6 +35,8 @@ from teachers.weights import prepare
 BAR_P, BAR_SECONDS = 0.01, 40 * 60
 ENDS = 4
 """Batches at the start, and at the end, whose scores are held against each other."""
+PREPARED = 160
+"""Prompts that the reward model's pairs are made from."""
 CURVES = ("score", "kl", "explained_variance", "length")
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -90,15 +94,26 @@ def main() -> None:
 
 async def _rounds(place: Path, base: str) -> list[Learned]:
     tasks, wishes = Home(place / "tasks"), Home(place / "wishes")
-    await _round("demo.yaml", tasks, base)
-    right = await _round("ppo.yaml", tasks)
-    await _round("reward.yaml", wishes, base)
-    brief = await _round("ppo-concise.yaml", wishes, base)
+    await _round(_shortened(load(RECIPES / "demo.yaml")), tasks, base)
+    right = await _round(load(RECIPES / "ppo.yaml"), tasks)
+    await _round(_shortened(load(RECIPES / "reward.yaml")), wishes, base)
+    brief = await _round(load(RECIPES / "ppo-concise.yaml"), wishes, base)
     return [_of_tasks(right, tasks), _of_wishes(brief, wishes)]
 
 
-async def _round(name: str, home: Home, base: str | None = None) -> Outcome:
-    recipe = load(RECIPES / name)
+def _shortened(recipe: Recipe) -> Recipe:
+    """A student of one epoch, or a reward model from fewer prompts; examples are not measured."""
+    files = [file.model_copy(update={"train": PREPARED}) for file in recipe.supply.files]
+    changed = {
+        "supply": recipe.supply.model_copy(update={"files": tuple(files)}),
+        "gate": recipe.gate.model_copy(update={"beat_few_shot": False}),
+    }
+    if recipe.train.makes_student:
+        changed["train"] = recipe.train.model_copy(update={"epochs": 1})
+    return recipe.model_copy(update=changed)
+
+
+async def _round(recipe: Recipe, home: Home, base: str | None = None) -> Outcome:
     if base is not None:
         student = recipe.student.model_copy(update={"weights": base})
         recipe = recipe.model_copy(update={"student": student})
