@@ -37,7 +37,7 @@ BAR_P, BAR_SECONDS = 0.01, 40 * 60
 ENDS = 4
 """Batches at the start, and at the end, whose scores are held against each other."""
 PREPARED = 160
-"""Prompts that the reward model's pairs are made from."""
+"""Prompts of each source that student and reward model are made from."""
 CURVES = ("score", "kl", "explained_variance", "length")
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -103,10 +103,16 @@ async def _rounds(place: Path, base: str) -> list[Learned]:
 
 
 def _shortened(recipe: Recipe) -> Recipe:
-    """A student of one epoch, or a reward model from fewer prompts; examples are not measured."""
-    files = [file.model_copy(update={"train": PREPARED}) for file in recipe.supply.files]
+    """From fewer prompts, a student in one epoch; the base with examples is not measured."""
+    supply = {
+        kind: tuple(one.model_copy(update={"train": PREPARED}) for one in sources)
+        for kind, sources in (
+            ("files", recipe.supply.files),
+            ("generators", recipe.supply.generators),
+        )
+    }
     changed = {
-        "supply": recipe.supply.model_copy(update={"files": tuple(files)}),
+        "supply": recipe.supply.model_copy(update=supply),
         "gate": recipe.gate.model_copy(update={"beat_few_shot": False}),
     }
     if recipe.train.makes_student:

@@ -27,24 +27,29 @@ class Context(Workbench):
         home: where everything is kept.
         progress: who shows how far it is.
         number: which round of this recipe.
+        round_id: that of a round that has begun, whatever has moved since.
 
     Raises:
-        PreceptorError: another process is at work in this home.
+        Busy: another process is at work in this home.
     """
 
-    def __init__(self, recipe: Recipe, home: Home, progress: Progress, number: int = 1) -> None:
+    def __init__(
+        self, recipe: Recipe, home: Home, progress: Progress, number: int = 1, round_id: str = ""
+    ) -> None:
         super().__init__(home, progress, recipe.engine, concurrency=recipe.teacher.concurrency)
         self.recipe, self.number = recipe, number
         self.base = prepared(recipe.student.weights, home, progress)
-        # Defaults are left out: a field that a later release adds makes no other round of this.
-        # Guards say when to pause: whoever changes one goes on with the same round.
-        said = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"guards"})
-        what = [said, self.base.fingerprint, number, _read(recipe)]
         self.constitutions = _constitutions(recipe, home)
+        self.round_id = round_id or self._identity()
+
+    def _identity(self) -> str:
+        """Of the round, by all that it is made from, as that is now."""
+        recipe = self.recipe
+        what = [recipe.identity, self.base.fingerprint, self.number, _read(recipe)]
         what += [one.id for one in self.constitutions]
-        what += _checkpoints(recipe, home, progress)
-        what += _labels(recipe, home)
-        self.round_id = content_id("round", what)
+        what += _checkpoints(recipe, self.home, self.progress)
+        what += _labels(recipe, self.home)
+        return content_id("round", what)
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         await super()._open(stack)

@@ -5,13 +5,14 @@ The docstring under a field is its help (`preceptor recipe fields`).
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -32,6 +33,16 @@ class Section(BaseModel):
     """A part of a recipe."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _a_number_is_no_yes(cls, value: Any, about: ValidationInfo) -> Any:
+        """YAML reads `yes` as true, and pydantic would read that as 1."""
+        kind = cls.model_fields[str(about.field_name)].annotation
+        kinds = {kind, *get_args(kind)}
+        if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
+            raise ValueError("has to be a number, and YAML reads true or false here")
+        return value
 
 
 def _check_verifier(name: str) -> None:
@@ -740,6 +751,8 @@ class Recipe(Section):
             self._check_engine_of_rollouts()
         elif rollouts.served_as == "merged" and train.adapter == "qlora":
             raise ValueError("a 4-bit policy cannot be merged yet: rollouts.served_as adapter")
+        if not any(term.weight for term in self.rewards):
+            raise ValueError("every term of the rewards weighs 0, so nothing is paid for")
         own = [term.name for term in (*self.rewards, *self.watched) if term.verifier == OWN]
         if own and (open_ := [file.task for file in self.supply.files if file.verifier == "none"]):
             raise ValueError(
@@ -783,6 +796,15 @@ class Recipe(Section):
         paid = any(term.verifier == REWARD_MODEL for term in self.rewards)
         if self.train.value_from == "reward_model" and not paid:
             raise ValueError("train.value_from: reward_model, and no term of the reward asks one")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells one recipe from another.
+
+        Defaults are left out: a field that a later release adds makes no other recipe of this.
+        Guards say when to pause: whoever changes one goes on with the same round.
+        """
+        return self.model_dump(mode="json", exclude_defaults=True, exclude={"guards"})
 
     @property
     def prefers(self) -> bool:

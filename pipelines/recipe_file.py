@@ -28,11 +28,22 @@ def load(path: Path) -> Recipe:
         raise ConfigError(
             f"{path} holds no recipe.", hint="recipes/demo.yaml is one to start from."
         )
+    return _with_paths_from(path.parent, parsed(content, str(path)))
+
+
+def parsed(content: object, name: str) -> Recipe:
+    """A recipe that was read from somewhere.
+
+    Args:
+        name: what it is called in errors.
+
+    Raises:
+        ConfigError: it says something it may not: where, and what is the nearest known name.
+    """
     try:
-        recipe = Recipe.model_validate(content)
+        return Recipe.model_validate(content)
     except ValidationError as wrong:
-        raise ConfigError(_explain(path, content, wrong), hint="preceptor recipe fields") from wrong
-    return _with_paths_from(path.parent, recipe)
+        raise ConfigError(_explain(name, content, wrong), hint="preceptor recipe fields") from wrong
 
 
 def _with_paths_from(folder: Path, recipe: Recipe) -> Recipe:
@@ -56,8 +67,8 @@ def _constitution_from(folder: Path, name: str) -> str:
     return str((folder / Path(name).expanduser()).absolute())
 
 
-def _explain(path: Path, content: object, wrong: ValidationError) -> str:
-    lines = [f"{path} is not a valid recipe:"]
+def _explain(name: str, content: object, wrong: ValidationError) -> str:
+    lines = [f"{name} is not a valid recipe:"]
     for error in wrong.errors(include_url=False):
         what = in_words(error)
         if error["type"] == "extra_forbidden":

@@ -59,8 +59,14 @@ class Outcome(NamedTuple):
         return bool(self.reports.get(promote.NAME, {}).get("promoted"))
 
 
-async def run_round(recipe: Recipe, home: Home, progress: Progress) -> Outcome:
+async def run_round(
+    recipe: Recipe, home: Home, progress: Progress, number: int = 1, round_id: str = ""
+) -> Outcome:
     """Run a round to its end, or go on with it.
+
+    Args:
+        number: which round of the recipe; each learns from the next prompts.
+        round_id: that of a round that has begun, whatever has moved since.
 
     Raises:
         RoundStopped: it cannot go on, for a reason that the recipe's author can act on.
@@ -68,14 +74,15 @@ async def run_round(recipe: Recipe, home: Home, progress: Progress) -> Outcome:
         PreceptorError: anything else that a person has to act on; what is finished is kept.
     """
     with _full_disk_explained():
-        return await _run(recipe, home, progress)
+        return await _run(Context(recipe, home, progress, number, round_id))
 
 
-async def _run(recipe: Recipe, home: Home, progress: Progress) -> Outcome:
-    async with Context(recipe, home, progress) as context:
+async def _run(context: Context) -> Outcome:
+    async with context:
         _open(context)
         try:
-            reports = {stage.NAME: await _run_stage(context, stage) for stage in stages_of(recipe)}
+            stages = stages_of(context.recipe)
+            reports = {stage.NAME: await _run_stage(context, stage) for stage in stages}
         except BaseException as error:
             with contextlib.suppress(StoreError):  # a full disk must not hide what came before it
                 _close(context, *_state(error))

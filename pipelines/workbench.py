@@ -16,7 +16,7 @@ from pipelines.store.connection import connect, transaction
 from pipelines.store.writer import Writer
 from pipelines.training.job import RunFolder
 from teachers.engine import Engine, EngineSettings
-from teachers.errors import PreceptorError
+from teachers.errors import Busy
 from teachers.progress import Progress
 from teachers.sync import Probe
 from teachers.weights import Weights, same_shape
@@ -32,7 +32,7 @@ class Workbench:
         concurrency: most requests in flight at a server of ours.
 
     Raises:
-        PreceptorError: another process is at work in this home.
+        Busy: another process is at work in this home.
     """
 
     round_id = ""
@@ -69,7 +69,7 @@ class Workbench:
         await self._stack.__aexit__(kind, error, trace)
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
-        stack.callback(self._take_lock().release)
+        stack.callback(_take_lock(self.home).release)
         self.db: Database = stack.enter_context(contextlib.closing(connect(self.home.store)))
         with transaction(self.db):
             self.lost_calls = calls.orphans_to_uncertain(self.db)
@@ -123,19 +123,29 @@ class Workbench:
         with transaction(self.db):
             calls.orphans_to_uncertain(self.db, also=calls.owner())
 
-    def _take_lock(self) -> FileLock:
-        folder = self.home.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        # One at a time: two can share calls, and would make them twice.
-        lock = FileLock(folder / "round.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as held:
-            raise PreceptorError(
-                "Another process is running a round or judging in this home.",
-                hint="preceptor status shows how far.",
-            ) from held
-        return lock
+
+def refuse_busy(home: Home) -> None:
+    """See to it that nobody is at work in a home.
+
+    Raises:
+        Busy: somebody is.
+    """
+    _take_lock(home).release()
+
+
+def _take_lock(home: Home) -> FileLock:
+    folder = home.root / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    # One at a time: two can share calls, and would make them twice.
+    lock = FileLock(folder / "round.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as held:
+        raise Busy(
+            "Another process is running a round or judging in this home.",
+            hint="preceptor status shows how far.",
+        ) from held
+    return lock
 
 
 class Onlooker(Workbench):

@@ -22,6 +22,7 @@ from teachers.weights import Weights, checked
 
 # How soon a promotion or a rollback is seen.
 WATCH_EVERY_S = 1.0
+NOBODY = "none"
 
 
 class Served(NamedTuple):
@@ -33,18 +34,19 @@ class Served(NamedTuple):
     """The checkpoint's id, or `base`."""
 
 
-def wanted(home: Home) -> Served:
-    """What the alias `champion` points at now.
+def wanted(home: Home) -> Served | None:
+    """What the alias `champion` points at now; None before anything was promoted.
 
     Raises:
-        ConfigError: nothing has been promoted yet, or its files are not what was trained.
+        ConfigError: its files are not what was trained.
     """
     if not home.store.is_file():
-        raise ConfigError("Nothing has been trained yet.", hint="preceptor run recipes/demo.yaml")
+        return None
     with contextlib.closing(connect(home.store)) as db:
         current = checkpoints.champion_id(db)
         if current is None:
-            return _base(checkpoints.last_base(db))
+            base = checkpoints.last_base(db)
+            return _base(base) if base else None
         checkpoint = checkpoints.checkpoint(db, current)
     weights = checked(checkpoint.merged)
     if weights.fingerprint != checkpoint.weights:
@@ -55,18 +57,12 @@ def wanted(home: Home) -> Served:
     return Served(weights, Probe.read(RunFolder(checkpoint.merged.parent).probe), checkpoint.id)
 
 
-def _base(base: Base | None) -> Served:
-    if base is None:
-        raise ConfigError(
-            "No checkpoint has been promoted yet, so there is nothing to serve.",
-            hint="preceptor run recipes/demo.yaml trains one; preceptor promote ID promotes one "
-            "that the gate kept aside.",
-        )
+def _base(base: Base) -> Served:
     return Served(checked(base.path), Probe.read(base.run_folder / "probe.json"), "base")
 
 
 class Champion:
-    """An engine that always answers from what `champion` points at.
+    """An engine that always answers from what `champion` points at, once there is such a thing.
 
     A change waits until the answers under way are finished, and new requests wait until the change
     is done and proven.
@@ -82,12 +78,10 @@ class Champion:
     def __init__(
         self, home: Home, progress: Progress, settings: EngineSettings | None = None
     ) -> None:
-        self._home = home
-        self._served = wanted(home)
+        self._home, self._settings = home, settings
+        self._served: Served | None = None
+        self._engine: Engine | None = None
         self._refused = self._trouble = ""
-        self._engine = Engine(
-            self._served.weights, home.root, settings=settings, name=CHAMPION, progress=progress
-        )
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -98,20 +92,33 @@ class Champion:
 
     @property
     def identity(self) -> str:
-        """The checkpoint that answers now, or `base`."""
-        return self._served.identity
+        """The checkpoint that answers now, `base`, or `none`."""
+        return self._served.identity if self._served else NOBODY
 
     @property
     def ready(self) -> bool:
         return self._open.is_set()
 
     async def start(self) -> None:
-        await self._engine.start()
+        """Begin to serve, if there is something to serve."""
+        served = wanted(self._home)
+        if served is None:
+            return
+        engine = Engine(
+            served.weights,
+            self._home.root,
+            settings=self._settings,
+            name=CHAMPION,
+            progress=self._progress,
+        )
+        await engine.start()
+        self._served, self._engine, self.since = served, engine, time.time()
         self._open.set()
 
     async def stop(self) -> None:
         await self._http.aclose()
-        await self._engine.stop()
+        if self._engine is not None:
+            await self._engine.stop()
 
     async def enter(self) -> None:
         """Wait for a place in front of the engine; every `enter` needs its `leave`."""
@@ -126,6 +133,7 @@ class Champion:
 
     async def send(self, body: dict[str, Any]) -> httpx.Response:
         """Forward a chat request; the answer's body is still to be read."""
+        assert self._engine is not None, "whoever has entered has found somebody"
         request = self._http.build_request(
             "POST",
             f"http://127.0.0.1:{self._engine.port}/v1/chat/completions",
@@ -145,13 +153,20 @@ class Champion:
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             try:
-                if not self._engine.running:
-                    await self._quietly(self._engine.ensure)
-                elif (served := wanted(self._home)).identity not in (self.identity, self._refused):
-                    await self._quietly(partial(self._change, served))
+                await self._follow()
             except Exception as error:  # whatever it meets: nobody else watches
                 what = error.message if isinstance(error, PreceptorError) else repr(error)
                 self._tell(f"still serving {self.identity[:12]}: {what}")
+
+    async def _follow(self) -> None:
+        if self._engine is None:
+            await self.start()
+            return
+        served = wanted(self._home)
+        if not self._engine.running:
+            await self._quietly(self._engine, self._engine.ensure)
+        elif served is not None and served.identity not in (self.identity, self._refused):
+            await self._quietly(self._engine, partial(self._change, self._engine, served))
 
     def _tell(self, trouble: str) -> None:
         """Say what is wrong once, not every second."""
@@ -159,19 +174,19 @@ class Champion:
             self._trouble = trouble
             self._progress.say(trouble)
 
-    async def _quietly(self, act: Callable[[], Awaitable[None]]) -> None:
+    async def _quietly(self, engine: Engine, act: Callable[[], Awaitable[None]]) -> None:
         """Act while no request is in front of the engine."""
         self._open.clear()
         try:
-            if self._engine.running:
+            if engine.running:
                 await self._idle.wait()
             await act()
         finally:
             self._open.set()
 
-    async def _change(self, served: Served) -> None:
+    async def _change(self, engine: Engine, served: Served) -> None:
         try:
-            await self._engine.load(served.weights, served.probe)
+            await engine.load(served.weights, served.probe)
         except PreceptorError:
             # Tried again when it is promoted again: each try costs the engine a restart.
             self._refused = served.identity

@@ -3,7 +3,6 @@
 Imports are inside the commands: `preceptor --help` has to be instant.
 """
 
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,8 +15,11 @@ from service.commands.constitution import constitution_app
 from service.commands.judge import judge_app
 from service.commands.label import label
 from service.commands.rollouts import rollouts
+from service.commands.runs import loop, runs_app, worker
 from service.commands.score import score
+from service.commands.token import token_app
 from service.commands.verify import verify
+from service.interrupts import term_interrupts
 from service.output import Json
 
 if TYPE_CHECKING:
@@ -44,6 +46,10 @@ app.command()(label)
 app.command()(verify)
 app.command()(rollouts)
 app.command()(score)
+app.command()(loop)
+app.command()(worker)
+app.add_typer(runs_app, name="runs")
+app.add_typer(token_app, name="token")
 
 # What typer makes of Ctrl-C, as shells do.
 INTERRUPTED = 130
@@ -61,7 +67,10 @@ def init(
 ) -> None:
     """Make the home folder and its store, and write a recipe to start from."""
     from pipelines.store.connection import connect
+    from teachers.errors import ConfigError
 
+    if recipe.is_dir():
+        raise ConfigError(f"{recipe} is a folder.", hint=f"preceptor init {recipe / 'recipe.yaml'}")
     home = output.home()
     connect(home.store).close()
     console = output.console()
@@ -199,9 +208,12 @@ def serve(
     background: Annotated[
         bool, typer.Option("--background", help="Leave it running and return.")
     ] = False,
+    worker: Annotated[
+        bool, typer.Option(help="Work on queued runs as well, in a process beside it.")
+    ] = True,
     stop: Annotated[bool, typer.Option("--stop", help="End the one that runs.")] = False,
 ) -> None:
-    """Serve the champion behind an OpenAI-compatible address; follows promotions by itself."""
+    """Serve the API, and the champion behind an OpenAI-compatible address; work on queued runs."""
     from service import serving
     from service.progress import Shown
 
@@ -209,10 +221,10 @@ def serve(
     if stop:
         console.print("stopped" if serving.stop(home) else "nothing was being served")
     elif background:
-        server = serving.serve_in_background(home, host, port, Shown(console))
+        server = serving.serve_in_background(home, host, port, Shown(console), works=worker)
         console.print(f"serving at {server.url}")
     else:
-        serving.serve(home, host, port, Shown(console))
+        serving.serve(home, host, port, Shown(console), works=worker)
 
 
 @app.command()
@@ -225,6 +237,7 @@ def chat(
     import os
 
     from service import serving
+    from service.auth import TOKEN_VARIABLE
     from service.chat import Turn, answer
     from teachers.errors import ConfigError
 
@@ -233,7 +246,7 @@ def chat(
     if address is None:
         raise ConfigError("Nothing is being served.", hint="preceptor serve --background")
     # Our token is for our own gateway; nobody else gets to see it.
-    token = None if url else os.environ.get(serving.TOKEN_VARIABLE)
+    token = None if url else os.environ.get(TOKEN_VARIABLE)
     turns: list[Turn] = []
     while asked := message or typer.prompt("you", default="", show_default=False):
         turns.append({"role": "user", "content": asked})
@@ -254,13 +267,10 @@ def promote(
     """Make a checkpoint the champion, whatever the gate said of it."""
     from pipelines.store import checkpoints
     from pipelines.store.connection import connect, transaction
-    from teachers.errors import ConfigError
 
     with transaction(connect(output.home().store)) as db:
         found = checkpoints.checkpoint(db, checkpoint)
-        if not found.answers:
-            raise ConfigError(f"{found.id[:16]} is a reward model: it answers nobody.")
-        checkpoints.move_alias(db, checkpoints.CHAMPION, found.id, "promoted by hand")
+        checkpoints.promote(db, found, "promoted by hand")
     output.console().print(f"champion is now {found.id[:16]}")
 
 
@@ -297,7 +307,7 @@ def main() -> None:
     """Run the command; errors that a person can act on are told without a traceback."""
     from teachers.errors import PreceptorError
 
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    term_interrupts()
     try:
         app()
     except PreceptorError as error:
@@ -313,13 +323,6 @@ def main() -> None:
         if ended.code == INTERRUPTED:
             typer.echo("stopped; the same command goes on from here", err=True)
         raise
-
-
-def _as_interrupt(*_signal: object) -> None:
-    """Who ends us gets what Ctrl-C does: what we started is stopped, and it says so."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.raise_signal(signal.SIGINT)
 
 
 def _checkout() -> Path:

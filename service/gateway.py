@@ -5,8 +5,7 @@ more, and some of them stop it.
 """
 
 import asyncio
-import hmac
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Annotated, Any, Literal
 
 import httpx
@@ -18,8 +17,13 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from service.champion import Champion
+from service.auth import Door, needs
+from service.champion import NOBODY, Champion
 
+_NOBODY = (
+    "No checkpoint has been promoted yet, so nobody answers. `preceptor run` trains one, and "
+    "`preceptor promote` promotes one that the gate kept aside."
+)
 MAX_BODY_BYTES = 1024 * 1024
 STALLED_S = 60.0
 
@@ -67,25 +71,30 @@ class ChatRequest(BaseModel):
         return self.model_dump(exclude={"seed", "user"}, exclude_none=True)
 
 
-def create_app(champion: Champion, token: str | None = None) -> FastAPI:
+def create_app(champion: Champion, door: Door) -> FastAPI:
     """The gateway in front of one champion.
 
     Args:
         champion: who answers.
-        token: what callers must present; None on loopback only.
+        door: who may ask.
     """
     app = FastAPI(title="Preceptor", docs_url=None, redoc_url=None, openapi_url=None)
-    guard = [Depends(_guard(token))]
+    app.state.door, guarded = door, [Depends(needs("read"))]
     app.add_exception_handler(AnyHTTPException, _as_openai_error)
     app.add_exception_handler(RequestValidationError, _as_openai_error)
     app.add_exception_handler(ClientDisconnect, _to_nobody)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        return {"status": "ok" if champion.ready else "loading", "checkpoint": champion.identity}
+        status = "ok" if champion.ready else "loading"
+        if champion.identity == NOBODY:
+            status = "nothing to serve yet"
+        return {"status": status, "checkpoint": champion.identity}
 
-    @app.get("/v1/models", dependencies=guard)
+    @app.get("/v1/models", dependencies=guarded)
     async def models() -> dict[str, Any]:
+        if champion.identity == NOBODY:
+            return {"object": "list", "data": []}
         served = {
             "id": champion.name,
             "object": "model",
@@ -95,12 +104,14 @@ def create_app(champion: Champion, token: str | None = None) -> FastAPI:
         }
         return {"object": "list", "data": [served]}
 
-    @app.post("/v1/chat/completions", dependencies=guard)
+    @app.post("/v1/chat/completions", dependencies=guarded)
     async def chat(
         asked: Annotated[ChatRequest, Depends(_chat_request)], request: Request
     ) -> Response:
         if asked.model != champion.name:
             raise HTTPException(404, f"There is no model {asked.model!r}; {champion.name!r} is.")
+        if champion.identity == NOBODY:
+            raise HTTPException(503, _NOBODY, {"Retry-After": "60"})
         return await _forward(champion, asked, request)
 
     return app
@@ -182,17 +193,6 @@ class _Relay(StreamingResponse):
             await self._answer.aclose()
 
 
-def _guard(token: str | None) -> Callable[[Request], None]:
-    def check(request: Request) -> None:
-        if token is None:
-            return
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), token.encode()):
-            raise HTTPException(401, "A token is needed: Authorization: Bearer …")
-
-    return check
-
-
 def _first_problem(wrong: ValueError) -> str:
     errors = getattr(wrong, "errors", None)
     if errors is None:
@@ -208,7 +208,7 @@ async def _as_openai_error(_: Request, error: Exception) -> JSONResponse:
     status = getattr(error, "status_code", 400)
     kind = "invalid_request_error" if status < 500 else "server_error"
     detail = {"message": str(getattr(error, "detail", error)), "type": kind, "code": status}
-    return JSONResponse({"error": detail}, status)
+    return JSONResponse({"error": detail}, status, getattr(error, "headers", None))
 
 
 async def _to_nobody(_: Request, __: Exception) -> Response:

@@ -8,6 +8,8 @@ from pipelines.recipe import Place, Recipe
 from service import costs
 from service.home import resolve, stored
 from teachers.errors import ConfigError
+from teachers.prompting import tasks
+from teachers.weights import unfound
 
 _SHIPPED = Path(__file__).parent.parent / "recipes"
 _KIND = {"judge": "judge", "reward": "reward model"}
@@ -74,6 +76,11 @@ def _of_the_supply(recipe: Recipe) -> Iterator[str]:
                 f"supply.files[].path: {file.path} is not there (a relative path counts from the "
                 "recipe's folder)"
             )
+    for source in recipe.supply.generators:
+        try:
+            tasks.made(source.generator, source.config, source.seed)
+        except ConfigError as wrong:
+            yield f"supply.generators[]: {wrong.message} {wrong.hint}".strip()
     if not costs.prompts(recipe).train:
         yield "supply: no source gives a prompt to train on; raise train of one"
         return
@@ -104,7 +111,7 @@ def _of_the_gate(recipe: Recipe) -> Iterator[str]:
 
 
 def _of_the_models(recipe: Recipe) -> Iterator[str]:
-    """Checkpoints that are not there."""
+    """Checkpoints and files that are not there."""
     from pipelines.source import CHECKPOINT
     from pipelines.store import checkpoints
 
@@ -118,7 +125,11 @@ def _of_the_models(recipe: Recipe) -> Iterator[str]:
     every = [*named.items(), *(("panel[].weights", one.weights) for one in recipe.panel)]
     with stored() as db:
         for place, weights in every:
-            if weights is None or not weights.startswith(CHECKPOINT):
+            if weights is None:
+                continue
+            if not weights.startswith(CHECKPOINT):
+                if fault := unfound(weights):
+                    yield f"{place}: {fault}"
                 continue
             name = weights.removeprefix(CHECKPOINT)
             try:

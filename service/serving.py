@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import os
 import signal
@@ -11,20 +10,28 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from pipelines.home import Home
+from pipelines.store import tokens
+from pipelines.store.connection import connect
+from service.auth import TOKEN_VARIABLE, Door, is_loopback
+from service.worker import environment
 from teachers.engine import EngineSettings, tail
 from teachers.errors import ConfigError, PreceptorError
 from teachers.files import write_whole
-from teachers.process import alive, started_at
+from teachers.process import alive, die_with_parent, started_at
 from teachers.progress import Progress, step
 
-TOKEN_VARIABLE = "PRECEPTOR_TOKEN"
+if TYPE_CHECKING:
+    import uvicorn
+
 START_LIMIT_S = 600.0
 STOP_LIMIT_S = 15.0
+WORKER_STOP_S = 9.0
+WORKER_AGAIN_S = 5.0
 
 
 class Server(NamedTuple):
@@ -51,23 +58,30 @@ def running(home: Home) -> Server | None:
 
 
 def serve(
-    home: Home, host: str, port: int, progress: Progress, settings: EngineSettings | None = None
+    home: Home,
+    host: str,
+    port: int,
+    progress: Progress,
+    settings: EngineSettings | None = None,
+    *,
+    works: bool = False,
 ) -> None:
-    """Serve the champion until the process is told to stop.
+    """Serve API and champion until the process is told to stop.
 
     Args:
-        settings: how its model server is started.
+        settings: how the champion's model server is started.
+        works: whether a worker runs beside it, in a process of its own.
 
     Raises:
-        ConfigError: there is nothing to serve, the port is taken, or the address needs a token.
+        ConfigError: the port is taken, or the address needs a token.
     """
-    token = _token(host)
+    door = _door(home, host)
     _refuse_taken(home, host, port)
     place = home.root / "locks" / "serve.lock"
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(place, timeout=0):
-            asyncio.run(_serve(home, host, port, token, progress, settings))
+            asyncio.run(_serve(home, host, port, door, progress, settings, works))
     except Timeout as held:
         raise ConfigError("Another process is about to serve this home.") from held
 
@@ -76,59 +90,122 @@ async def _serve(
     home: Home,
     host: str,
     port: int,
-    token: str | None,
+    door: Door,
     progress: Progress,
     settings: EngineSettings | None,
+    works: bool,
 ) -> None:
     import uvicorn
 
+    from service.app import create_app
     from service.champion import Champion
-    from service.gateway import create_app
 
     champion = Champion(home, progress, settings)
     try:
         await champion.start()
-        app = create_app(champion, token)
+        app = create_app(home, champion, door)
         config = uvicorn.Config(
             app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=8
         )
         server = uvicorn.Server(config)
         watching = asyncio.create_task(champion.watch())
         announcing = asyncio.create_task(_announce(home, host, port, server, progress))
+        if not champion.ready:
+            progress.say("no checkpoint was promoted yet: `champion` answers once there is one")
+        working = asyncio.create_task(_keep_working(home, server, progress)) if works else None
         try:
             await server.serve()
         finally:
+            server.should_exit = True
             for task in (watching, announcing):
                 task.cancel()
+            if working is not None:
+                await _to_its_end(working)
     finally:
         _record(home).unlink(missing_ok=True)
         await champion.stop()
 
 
-async def _announce(home: Home, host: str, port: int, server: object, progress: Progress) -> None:
+async def _keep_working(home: Home, server: "uvicorn.Server", progress: Progress) -> None:
+    """A worker in a process of its own, started again whenever it ends before the server does."""
+    log = home.logs / "worker.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    while not server.should_exit:
+        with log.open("ab") as out:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "service.cli", "worker"),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=environment(home),
+                process_group=0,
+                preexec_fn=die_with_parent(os.getpid()),
+            )
+        ended = asyncio.create_task(process.wait())
+        while not ended.done() and not server.should_exit:
+            await asyncio.wait({ended}, timeout=0.25)
+        if not ended.done():
+            await _stop_worker(process)
+            return
+        progress.say(f"the worker ended with code {ended.result()}, and is started again: {log}")
+        await asyncio.sleep(WORKER_AGAIN_S)
+
+
+async def _to_its_end(task: "asyncio.Task[None]") -> None:
+    """Wait for a task that is about to end by itself, also when we are to stop at once."""
+    asked: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as cancelled:
+            asked = cancelled
+    if asked is not None:
+        raise asked
+
+
+async def _stop_worker(process: asyncio.subprocess.Process) -> None:
+    """Let a worker put down what it is at."""
+    process.terminate()
+    try:
+        async with asyncio.timeout(WORKER_STOP_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def _announce(
+    home: Home, host: str, port: int, server: "uvicorn.Server", progress: Progress
+) -> None:
     """Write down where we are, once the address really answers."""
-    while not getattr(server, "started", False):  # noqa: ASYNC110 (uvicorn has a flag, no event)
+    while not server.started:  # noqa: ASYNC110 (uvicorn has a flag, no event)
         await asyncio.sleep(0.05)
     me = Server(os.getpid(), started_at(os.getpid()) or 0.0, host, port)
     write_whole(_record(home), json.dumps(me._asdict()))
     progress.say(f"serving at {me.url}")
 
 
-def serve_in_background(home: Home, host: str, port: int, progress: Progress) -> Server:
+def serve_in_background(
+    home: Home, host: str, port: int, progress: Progress, *, works: bool = True
+) -> Server:
     """Leave a serving process behind and return once it answers; an existing one is kept.
+
+    Args:
+        works: whether a worker runs beside it.
 
     Raises:
         PreceptorError: it ended instead; its log's last lines are in the hint.
     """
     if (server := running(home)) is not None:
         return server
-    _token(host)
+    _door(home, host)
     _refuse_taken(home, host, port)
     log = home.logs / "serve.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "service.cli", "serve", "--host", host, "--port", str(port)]
     with log.open("ab") as out:
         child = subprocess.Popen(
-            [sys.executable, "-m", "service.cli", "serve", "--host", host, "--port", str(port)],
+            [*command, "--worker" if works else "--no-worker"],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -165,22 +242,25 @@ def _record(home: Home) -> Path:
     return home.root / "serve.json"
 
 
-def _token(host: str) -> str | None:
-    """The token that callers need; beyond loopback there must be one.
+def _door(home: Home, host: str) -> Door:
+    """Who may ask: beyond loopback nobody without a token.
 
     Raises:
         ConfigError: the address can be reached from elsewhere and there is no token.
     """
-    token = os.environ.get(TOKEN_VARIABLE) or None
-    loopback = host == "localhost"
-    with contextlib.suppress(ValueError):
-        loopback = ipaddress.ip_address(host).is_loopback
-    if token is None and not loopback:
-        raise ConfigError(
-            f"{host} can be reached from other machines, and no token is set.",
-            hint=f"Set {TOKEN_VARIABLE} to a long random text, or serve on 127.0.0.1.",
-        )
-    return token
+    master = os.environ.get(TOKEN_VARIABLE) or None
+    if is_loopback(host):
+        return Door(home, master, open_=master is None)
+    if master is None:
+        with contextlib.closing(connect(home.store)) as db:
+            known = tokens.active(db)
+        if not known:
+            raise ConfigError(
+                f"{host} can be reached from other machines, and no token is set.",
+                hint=f"preceptor token create NAME --role admin; or set {TOKEN_VARIABLE} to a "
+                "long random text; or serve on 127.0.0.1.",
+            )
+    return Door(home, master)
 
 
 def _refuse_taken(home: Home, host: str, port: int) -> None:

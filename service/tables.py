@@ -1,6 +1,7 @@
 """How rows and reports look in a terminal."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
@@ -25,10 +26,22 @@ def plain(text: str) -> Text:
 
 
 def as_json(rows: Rows) -> str:
-    """A list of objects, a row each."""
+    """A list of objects, a row each. The second column of a name is `name:2`; JSON has no number
+    for infinity, which becomes text."""
+    columns = [
+        f"{name}:{before + 1}" if (before := rows.columns[:at].count(name)) else name
+        for at, name in enumerate(rows.columns)
+    ]
     return json.dumps(
-        [dict(zip(rows.columns, row, strict=True)) for row in rows.rows], indent=1, default=str
+        [dict(zip(columns, map(_for_json, row), strict=True)) for row in rows.rows],
+        indent=1,
+        default=str,
+        allow_nan=False,
     )
+
+
+def _for_json(value: Any) -> Any:
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> Table:

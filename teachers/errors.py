@@ -1,6 +1,7 @@
 """Every error that Preceptor raises on purpose, as one tree.
 
     PreceptorError
+    ├── Busy                   another process is at work in this home
     ├── ConfigError            what the user wrote: a recipe, a flag, a data file
     ├── WeightsError           a model that cannot be found, read or trusted
     ├── EngineError            a model server that we own
@@ -14,6 +15,7 @@
     │   └── CallUncertain      the call left, and no answer came back
     ├── StoreError             the SQLite file
     │   ├── StoreFull          no space left
+    │   ├── LeaseLost          a run that we worked on has another worker
     │   └── QueryRefused       a user's SQL that may not or cannot run
     ├── VerifierError          a verifier that does not exist or cannot start
     ├── Uncertified            a judge or a reward model that has not passed what it has to
@@ -40,6 +42,10 @@ class PreceptorError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class Busy(PreceptorError):
+    """Another process is at work in this home: later."""
 
 
 class ConfigError(PreceptorError):
@@ -92,6 +98,10 @@ class StoreError(PreceptorError):
 
 class StoreFull(StoreError):
     """There is no space left for the store."""
+
+
+class LeaseLost(StoreError):
+    """A run is another worker's by now; nothing of ours was written."""
 
 
 class QueryRefused(StoreError):

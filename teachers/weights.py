@@ -49,6 +49,7 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
+_PACKAGED = "packaged:"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*\Z")
 _NEEDED = ("config.json", "tokenizer_config.json")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
@@ -76,23 +77,34 @@ def prepare(source: str, home: Path, progress: Progress | None = None) -> Weight
         WeightsError: not found, offline, in a format we do not read, or pickled.
     """
     progress = progress or Silent()
-    if source.startswith("packaged:"):
-        return _converted(_packaged(source.removeprefix("packaged:")), home, progress)
+    if fault := unfound(source):
+        raise WeightsError(fault, hint=_WHERE)
+    if source.startswith(_PACKAGED):
+        return _converted(_packaged(source.removeprefix(_PACKAGED)), home, progress)
     path = Path(source).expanduser()
     if path.suffix == ".gguf":
-        if not path.is_file():
-            raise WeightsError(f"There is no file {path}.", hint=_WHERE)
         return _converted(path, home, progress)
-    if path.is_dir():
-        return checked(path)
-    if _HUB_ID.match(source):
-        return checked(_from_hub(source, progress))
-    raise WeightsError(f"There is no model {source!r}.", hint=_WHERE)
+    return checked(path if path.is_dir() else _from_hub(source, progress))
+
+
+def unfound(source: str) -> str:
+    """Why there can be no such model, as far as one knows without opening or fetching it; nothing
+    if there may be one."""
+    if source.startswith(_PACKAGED):
+        name = source.removeprefix(_PACKAGED)
+        return "" if name in PACKAGED else f"No packaged model is called {name!r}."
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # a name that no file can have
+        path = Path(source).expanduser()
+        if path.suffix == ".gguf":
+            return "" if path.is_file() else f"There is no file {path}."
+        if path.is_dir() or _HUB_ID.match(source):
+            return ""
+    return f"There is no model {source!r}."
 
 
 _WHERE = (
     "A model is a local folder, a .gguf file, a hub id such as owner/name, or one of "
-    + ", ".join(f"packaged:{name}" for name in PACKAGED)
+    + ", ".join(_PACKAGED + name for name in PACKAGED)
     + "."
 )
 
@@ -165,9 +177,7 @@ def child_environment(**extra: str) -> dict[str, str]:
 
 
 def _packaged(name: str) -> Path:
-    model = PACKAGED.get(name)
-    if model is None:
-        raise WeightsError(f"No packaged model is called {name!r}.", hint=_WHERE)
+    model = PACKAGED[name]
     spec = importlib.util.find_spec(model.module)
     if spec is None or not spec.submodule_search_locations:
         raise WeightsError(

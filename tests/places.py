@@ -23,6 +23,26 @@ from teachers.progress import Silent
 from tests.scripted.running import COMMAND, ROOT
 
 CHAT = "/v1/chat/completions"
+TRAIN, HELD_OUT, N = 24, 60, 4
+
+
+def usual(root: Path) -> dict[str, Any]:
+    """A recipe of sums for the tiny model, in `model`: half a minute from supply to promotion."""
+    return {
+        "name": "tiny",
+        "student": {"weights": str(root / "model"), "instruction": "Add up."},
+        "supply": {
+            "generators": [{"generator": "chain_sum", "train": TRAIN, "held_out": HELD_OUT}]
+        },
+        "teacher": {
+            "sampling": {"n": N, "max_tokens": 64},
+            "concurrency": 4,
+            "examples": {"chain_sum": [{"question": "1 + 1 =", "answer": "Answer: 2"}]},
+        },
+        "build": {"per_prompt": 2, "minimum": 10},
+        "train": {"rank": 4, "epochs": 1, "max_length": 400, "save_steps": 4},
+        "gate": {"max_tokens": 64, "min_gain": 0.1, "min_gain_lenient": 0.1, "min_items": 50},
+    }
 
 
 class Place:

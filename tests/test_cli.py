@@ -1,5 +1,6 @@
 """The command line, as a user meets it: what is said, in which form, and with which exit code."""
 
+import json
 import os
 import socket
 import subprocess
@@ -8,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from pipelines.store import calls, rounds
 from pipelines.store.connection import connect, transaction
@@ -37,6 +39,8 @@ def test_init_makes_a_home_and_a_recipe_that_is_valid(cli: Cli) -> None:
     Path("recipe.yaml").write_text("mine")
     assert "left as it is" in cli("init").out
     assert Path("recipe.yaml").read_text() == "mine"
+    Path("folder").mkdir()
+    assert "preceptor init folder/recipe.yaml" in cli.refused("init", "folder")
 
 
 def test_recipe_check(cli: Cli) -> None:
@@ -67,6 +71,10 @@ def test_query(filled: Cli) -> None:
         {"question": "[0] + 1?", "split": "train"},
         {"question": "[1] + 1?", "split": "train"},
     ]
+    both = "select id, split as id, 9e999 as much from prompts"
+    said = filled("query", both, "--json", "--limit", "1").out
+    [row] = json.loads(said, parse_constant=pytest.fail)
+    assert (row["id:2"], row["much"]) == ("train", "inf")
     assert "no such column: quetsion" in filled.refused("query", "select quetsion from prompts")
     assert "SELECT" in filled.refused("query", "delete from prompts")
 
@@ -119,7 +127,6 @@ def test_status_of_a_store(filled: Cli) -> None:
 def test_without_a_store_there_is_a_hint(cli: Cli) -> None:
     for words in (["query", "select 1"], ["rows", "prompts"], ["show", "abc"]):
         assert "preceptor init makes one" in cli.refused(*words)
-    assert "Nothing has been trained yet" in cli.refused("serve", "--port", free_port())
 
 
 def test_a_store_that_is_none(cli: Cli) -> None:
@@ -132,7 +139,8 @@ def test_a_store_that_is_none(cli: Cli) -> None:
 def test_a_home_that_cannot_be_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("file").write_text("")
     monkeypatch.setenv("PRECEPTOR_HOME", str(Path("file").absolute()))
-    assert "error: " in cli.refused("init")
+    for words in (["init"], ["doctor"], ["status"]):
+        assert "is no folder, and everything of an installation" in cli.refused(*words)
     monkeypatch.setenv("PRECEPTOR_HOME", "home")
     assert "No such file" in cli.refused("init", "no/such/folder/recipe.yaml").splitlines()[-1]
 
@@ -152,9 +160,12 @@ def test_serving_on_a_taken_port(filled: Cli) -> None:
 
 
 def test_serving_in_the_background_shows_why_it_did_not_start(filled: Cli) -> None:
-    told = filled.refused("serve", "--background", "--port", free_port())
+    lock = filled.home / "locks" / "serve.lock"
+    lock.parent.mkdir()
+    with FileLock(lock):
+        told = filled.refused("serve", "--background", "--port", free_port())
     assert "Serving did not start." in told
-    assert "No checkpoint has been promoted yet" in told
+    assert "Another process is about to serve this home." in told
 
 
 def test_chat(cli: Cli, scripted: Scripted) -> None:

@@ -23,9 +23,10 @@ from pipelines.home import Home
 from pipelines.store import checkpoints, datasets, rounds
 from pipelines.store.checkpoints import CHAMPION, Checkpoint
 from pipelines.store.connection import connect, transaction
-from service import serving
+from service import auth, serving
 from teachers.engine import EngineSettings
 from teachers.errors import ConfigError
+from teachers.process import alive
 from teachers.progress import Silent
 from teachers.weights import fingerprint
 from tests.commands import free_port
@@ -48,7 +49,7 @@ def weights(folder: Path) -> str:
     return fingerprint(folder)
 
 
-def make_home(root: Path) -> Home:
+def make_home(root: Path, *, promoted: bool = True) -> Home:
     """A home with two trained students, of which the first was promoted."""
     home = Home(root / "home")
     base = weights(root / "base")
@@ -71,7 +72,8 @@ def make_home(root: Path) -> Home:
                 db,
                 Checkpoint(name, f"run {name}", 1, run / "adapter", "", run / "merged", merged),
             )
-        checkpoints.move_alias(db, CHAMPION, STUDENTS[0], "test")
+        if promoted:
+            checkpoints.move_alias(db, CHAMPION, STUDENTS[0], "test")
     return home
 
 
@@ -123,8 +125,10 @@ def wait_for(what: Callable[[], object], limit_s: float = 20.0) -> None:
 
 
 @contextlib.contextmanager
-def serving_process(root: Path, *flags: str, token: str = "") -> Iterator[Gateway]:
-    home = make_home(root)
+def serving_process(
+    root: Path, *flags: str, token: str = "", promoted: bool = True, works: bool = False
+) -> Iterator[Gateway]:
+    home = make_home(root, promoted=promoted)
     log = root / "requests.jsonl"
     command = (*COMMAND, "--log", str(log), "--probes", str(root), *flags)
     port = free_port()
@@ -137,8 +141,9 @@ def serving_process(root: Path, *flags: str, token: str = "") -> Iterator[Gatewa
         from teachers.engine import EngineSettings
         settings = EngineSettings(command={command!r}, device="cpu")
         shown = Shown(Console(width=200))
-        serving.serve(Home(Path({str(home.root)!r})), "127.0.0.1", {port}, shown, settings)"""
-    environment = {**os.environ, serving.TOKEN_VARIABLE: token}
+        home = Home(Path({str(home.root)!r}))
+        serving.serve(home, "127.0.0.1", {port}, shown, settings, works={works})"""
+    environment = {**os.environ, auth.TOKEN_VARIABLE: token}
     with (root / "serve.log").open("w") as out:
         process = subprocess.Popen(
             [sys.executable, "-c", program], stdout=out, stderr=out, cwd=ROOT, env=environment
@@ -299,15 +304,49 @@ def test_a_token_is_needed_where_one_is_set(tmp_path: Path) -> None:
 def test_beyond_loopback_a_token_is_needed(
     tmp_path: Path, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(serving.TOKEN_VARIABLE, raising=False)
+    monkeypatch.delenv(auth.TOKEN_VARIABLE, raising=False)
     with pytest.raises(ConfigError, match="no token is set") as refused:
         serving.serve(Home(tmp_path), host, 8000, Silent())
-    assert serving.TOKEN_VARIABLE in refused.value.hint
+    assert auth.TOKEN_VARIABLE in refused.value.hint
 
 
 def test_a_home_is_served_once(gateway: Gateway) -> None:
     with pytest.raises(ConfigError, match="is served already"):
         serving.serve(gateway.home, "127.0.0.1", 1, Silent(), EngineSettings())
+
+
+# --- Before there is a champion -----------------------------------------------------------------
+
+
+def test_before_anything_was_promoted_it_says_so_and_then_it_serves(tmp_path: Path) -> None:
+    with serving_process(tmp_path, promoted=False) as gateway:
+        assert httpx.get(f"{gateway.url}/v1/models").json()["data"] == []
+        assert httpx.get(f"{gateway.url}/health").json()["checkpoint"] == "none"
+        refused = gateway.chat()
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "60")
+        assert "No checkpoint has been promoted yet" in refused.json()["error"]["message"]
+        moved = {"checkpoint": "one"}
+        assert httpx.put(f"{gateway.url}/api/v1/aliases/champion", json=moved).status_code == 200
+        wait_for(lambda: gateway.chat().status_code == 200)
+        assert gateway.answers_from("one")
+
+
+def test_a_worker_runs_beside_it_comes_back_when_killed_and_ends_with_it(tmp_path: Path) -> None:
+    with serving_process(tmp_path, promoted=False, works=True) as served:
+
+        def workers() -> list[psutil.Process]:
+            children = psutil.Process(served.process.pid).children()
+            return [one for one in children if "worker" in one.cmdline()]
+
+        wait_for(workers)
+        [first] = workers()
+        first.kill()
+        wait_for(lambda: [one for one in workers() if one.pid != first.pid])
+        [last] = [one for one in workers() if one.pid != first.pid]
+        began, started = time.monotonic(), last.create_time()
+        assert serving.stop(served.home)
+        assert time.monotonic() - began < 10
+        assert not alive(last.pid, started)
 
 
 # --- Changes ------------------------------------------------------------------------------------

@@ -170,6 +170,7 @@ def test_open_requests_are_compared_and_not_counted(place: Place) -> None:
         ({"rollouts": {"group": 1, "prompts": 12}}, "its answers are compared"),
         ({"train": {"accumulation": 2}}, "train.accumulation follows"),
         ({"rewards": []}, "at least one term"),
+        ({"rewards": [{"name": "x", "verifier": "length", "weight": 0}]}, "nothing is paid for"),
         ({"rewards": [{"name": "x", "verifier": "numbr"}]}, "There is no verifier 'numbr'"),
         ({"rewards": [{"name": "x", "verifier": "judge"}]}, "a reward asks for a judge"),
         ({"watched": [{"name": "early", "verifier": "length"}]}, "two terms of one name"),

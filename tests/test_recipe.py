@@ -129,6 +129,8 @@ def test_an_unknown_key_gets_the_nearest_name_at_any_depth(
             "recipe: teacher.examples names 'chain_sums', which no task is called",
         ),
         ({"train": None}, "train: "),
+        ({"train": {"epochs": True}}, "train.epochs: has to be a number, and YAML reads true"),
+        ({"gate": {"max_kl": True}}, "gate.max_kl: has to be a number"),
         ({1: 2}, "1"),
     ],
 )

@@ -112,6 +112,17 @@ def test_what_else_is_asked_of_judges_and_teachers() -> None:
         ),
         ({**PREFERENCE, "teacher": {"sampling": {"n": 1}}}, "at most 0 can come out"),
         ({"student": {"weights": "checkpoint:nope"}}, "student.weights: no checkpoint is called"),
+        ({"student": {"weights": "./nowhere"}}, "student.weights: There is no model './nowhere'."),
+        ({"teacher": {"weights": "a.gguf"}}, "teacher.weights: There is no file a.gguf."),
+        ({"teacher": {"weights": "packaged:x"}}, "No packaged model is called 'x'."),
+        (
+            {"supply": {"generators": [{**SUMS, "generator": "chain_sums"}]}},
+            "supply.generators[]: There is no generator 'chain_sums'. Did you mean 'chain_sum'?",
+        ),
+        (
+            {"supply": {"generators": [{**SUMS, "config": {"terms": 2}}]}},
+            "supply.generators[]: The generator chain_sum has no parameter 'terms'.",
+        ),
         ({**PREFERENCE, "judge": {"weights": "checkpoint:nope"}}, "judge.weights: no checkpoint"),
     ],
 )

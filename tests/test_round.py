@@ -22,32 +22,11 @@ from pipelines.round import Outcome
 from pipelines.store import checkpoints
 from pipelines.store.connection import connect
 from teachers.errors import PreceptorError, RoundStopped, StoreFull, WeightsError
-from tests.places import Meddler, Place
+from tests.places import HELD_OUT, TRAIN, Meddler, N, Place, usual
 from tests.scripted.running import running
 from tests.tiny import tiny_model
 
-TRAIN, HELD_OUT, N = 24, 60, 4
-
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def usual(root: Path) -> dict[str, Any]:
-    """What the recipes of this file say."""
-    return {
-        "name": "tiny",
-        "student": {"weights": str(root / "model"), "instruction": "Add up."},
-        "supply": {
-            "generators": [{"generator": "chain_sum", "train": TRAIN, "held_out": HELD_OUT}]
-        },
-        "teacher": {
-            "sampling": {"n": N, "max_tokens": 64},
-            "concurrency": 4,
-            "examples": {"chain_sum": [{"question": "1 + 1 =", "answer": "Answer: 2"}]},
-        },
-        "build": {"per_prompt": 2, "minimum": 10},
-        "train": {"rank": 4, "epochs": 1, "max_length": 400, "save_steps": 4},
-        "gate": {"max_tokens": 64, "min_gain": 0.1, "min_gain_lenient": 0.1, "min_items": 50},
-    }
 
 
 class First(Place):

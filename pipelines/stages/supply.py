@@ -37,7 +37,8 @@ async def run(context: Context) -> dict[str, Any]:
     rows: list[tuple[Prompt, Split, str]] = []
     for source in supply.sources:
         with step(context.progress, f"prompts: {source.task}", source.train + source.held_out):
-            taken = _take(source, _stream(source, bad), seen, supply.held_out_share)
+            stream = _stream(source, bad)
+            taken = _take(source, stream, seen, supply.held_out_share, context.number)
             rows.extend((prompt, split, source.task) for prompt, split in taken)
     if not rows:
         raise ConfigError(
@@ -110,14 +111,32 @@ def _stream(source: Generator | PromptFile, bad: list[BadLine]) -> Iterator[Prom
 
 
 def _take(
-    source: Generator | PromptFile, stream: Iterator[Prompt], seen: Seen, held_out_share: float
-) -> Iterator[tuple[Prompt, Split]]:
-    """Different prompts until both sides are full or the source is empty."""
-    wanted: dict[Split, int] = {"train": source.train, "held_out": source.held_out}
+    source: Generator | PromptFile,
+    stream: Iterator[Prompt],
+    seen: Seen,
+    held_out_share: float,
+    number: int,
+) -> list[tuple[Prompt, Split]]:
+    """Different prompts until both sides are full or the source is empty.
+
+    Every round of a recipe is measured on the same prompts, and learns from the next.
+    """
+    wanted: dict[Split, int] = {"train": source.train * number, "held_out": source.held_out}
+    found: list[tuple[Prompt, Split]] = []
     for prompt in stream:
         split = side(prompt.question, held_out_share)
         if wanted[split] and seen.add(prompt.question):
             wanted[split] -= 1
-            yield prompt, split
+            found.append((prompt, split))
         if not any(wanted.values()):
-            return
+            break
+    mine = _turn([prompt.id for prompt, split in found if split == "train"], source.train, number)
+    return [(prompt, split) for prompt, split in found if split == "held_out" or prompt.id in mine]
+
+
+def _turn(prompts: Sequence[str], size: int, number: int) -> set[str]:
+    """The prompts of one round; where a source has no more, it begins anew."""
+    if not prompts:
+        return set()
+    first = size * (number - 1)
+    return {prompts[at % len(prompts)] for at in range(first, first + size)}

@@ -131,15 +131,18 @@ def orphans_to_uncertain(db: Database, also: str = "") -> int:
         also: an owner whose calls are given up though it still runs: oneself, when stopping.
     """
     sent = db.execute("select id, attempt, owner from calls where state = 'sent'").fetchall()
-    lost = [(call_id, attempt) for call_id, attempt, whose in sent if whose == also or _gone(whose)]
+    lost = [
+        (call_id, attempt) for call_id, attempt, whose in sent if whose == also or not lives(whose)
+    ]
     for call_id, attempt in lost:
         give_up(db, call_id, attempt, "uncertain", "the process that asked ended")
     return len(lost)
 
 
-def _gone(whose: str) -> bool:
+def lives(whose: str) -> bool:
+    """Whether the process with that name still runs."""
     pid, _, started = whose.partition(":")
-    return not alive(int(pid), float(started))
+    return alive(int(pid), float(started))
 
 
 def done_calls(db: Database, ids: Iterable[str]) -> set[str]:

@@ -185,6 +185,8 @@ def last_base(db: Database) -> Base | None:
         "select json_extract(job, '$.base'), folder from training_runs"
         " where state = 'done'"
         " and coalesce(json_extract(job, '$.objective'), 'sft') not in ('judge', 'reward')"
+        # A later round's base may be a student before it.
+        " and json_extract(job, '$.base') not in (select merged_path from checkpoints)"
         " and exists (select 1 from alias_moves where name = ?) order by started_at desc limit 1",
         (CHAMPION,),
     ).fetchone()
@@ -197,6 +199,24 @@ def move_alias(db: Database, name: str, checkpoint_id: str | None, why: str) -> 
         "insert into alias_moves (name, checkpoint_id, why, moved_at) values (?, ?, ?, ?)",
         (name, checkpoint_id, why, now()),
     )
+
+
+def promote(db: Database, checkpoint: Checkpoint, why: str) -> None:
+    """Make a checkpoint the champion.
+
+    Raises:
+        ConfigError: it is no model that answers.
+    """
+    if not checkpoint.answers:
+        raise ConfigError(f"{checkpoint.id[:16]} is a reward model: it answers nobody.")
+    move_alias(db, CHAMPION, checkpoint.id, why)
+
+
+def aliases(db: Database) -> list[dict[str, Any]]:
+    """Every alias: its name, the checkpoint's id or None, why and when it was moved there."""
+    columns = ("name", "checkpoint_id", "why", "moved_at")
+    rows = db.execute(f"select {', '.join(columns)} from aliases order by name")
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def roll_back(db: Database, name: str = CHAMPION) -> tuple[str | None, str | None]:

@@ -15,7 +15,16 @@ from teachers.errors import StoreError, StoreFull
 
 BUSY_S = 20.0
 
-__all__ = ["Version", "connect", "loaded_version", "now", "sqlite3", "transaction", "wal_is_safe"]
+__all__ = [
+    "Version",
+    "connect",
+    "explained",
+    "loaded_version",
+    "now",
+    "sqlite3",
+    "transaction",
+    "wal_is_safe",
+]
 
 
 class Version(NamedTuple):
@@ -53,7 +62,7 @@ def connect(path: Path, *, version: Version | None = None) -> Database:
         StoreError: the file is no store, is damaged, or is in WAL mode under an affected SQLite.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _explained(path):
+    with explained(path):
         # Autocommit: Python then never opens a (deferred) transaction behind our back.
         connection = sqlite3.connect(
             str(path), timeout=BUSY_S, isolation_level=None, check_same_thread=False
@@ -76,7 +85,7 @@ def transaction(db: Database) -> Iterator[Database]:
     Raises:
         StoreFull: the disk has no space left; nothing of the block was kept.
     """
-    with _explained(None):
+    with explained():
         db.conn.execute("BEGIN IMMEDIATE")
         try:
             yield db
@@ -107,8 +116,12 @@ def _choose_journal(db: Database, path: Path, version: Version) -> None:
 
 
 @contextmanager
-def _explained(path: Path | None) -> Iterator[None]:
-    """Turn SQLite's own errors into ours, where a person has to act."""
+def explained(path: Path | None = None) -> Iterator[None]:
+    """Turn SQLite's own errors into ours, where a person has to act.
+
+    Args:
+        path: the store, while it is being opened.
+    """
     try:
         yield
     except sqlite3.OperationalError as error:

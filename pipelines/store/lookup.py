@@ -1,5 +1,6 @@
 """Finding rows by what a person remembers of them: a table's name, the beginning of an id."""
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,12 +9,20 @@ from teachers.errors import ConfigError
 
 _ROLLOUTS = "count(*) rollouts, min(batch) first_batch, max(batch) last_batch, avg(reward) reward"
 
+# Tables that others are made of: SQLite's, the migrations', and what full-text search keeps.
+_INNER = re.compile(r"_|sqlite|\w+_text(_|$)")
 # Where an id can be, and what belongs to the row there: (heading, SQL with :id).
 _RELATED: dict[str, tuple[tuple[str, str], ...]] = {
     "rounds": (
         (
             "stages",
             "select name, state, report from stages where round_id = :id order by started_at",
+        ),
+    ),
+    "runs": (
+        (
+            "rounds",
+            "select number, round_id, promoted from turns where run_id = :id order by number",
         ),
     ),
     "prompts": (
@@ -180,7 +189,7 @@ def rows_of(store: Path, table: str, limit: int) -> Rows:
         ConfigError: there is no such table.
     """
     known = query(store, "select name from sqlite_master where type in ('table', 'view')")
-    names = sorted(str(name) for (name,) in known.rows if not str(name).startswith(("_", "sqlite")))
+    names = sorted(str(name) for (name,) in known.rows if not _INNER.match(str(name)))
     if table not in names:
         raise ConfigError(f"There is no table {table!r}.", hint="There are: " + ", ".join(names))
     columns = query(store, f"select * from {table} limit 0").columns

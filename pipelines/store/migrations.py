@@ -424,6 +424,110 @@ def m015_reward_scores(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m016_runs(db: Database) -> None:
+    _run(
+        db,
+        # `token` counts who has worked on it: whoever holds an older one writes nothing any more.
+        # `beat_at` is when the owner was heard of last; `served_at` when its last turn came.
+        """
+        create table runs (
+            id text primary key, name text not null, request text not null,
+            state text not null check (state in
+                ('queued', 'running', 'paused', 'stopped', 'done', 'failed', 'cancelled')),
+            wish text check (wish in ('pause', 'cancel')),
+            priority integer not null, note text,
+            owner text, token integer not null default 0, beat_at real,
+            crashes integer not null default 0, not_before real not null default 0,
+            served_at real not null default 0, created_at real not null, ended_at real
+        ) strict""",
+        # `begun` is the round as it was when it began. It is a row of `rounds` once it has a stage.
+        """
+        create table turns (
+            run_id text not null references runs (id), number integer not null,
+            round_id text not null, begun text not null,
+            promoted integer check (promoted in (0, 1)), began_at real not null, ended_at real,
+            primary key (run_id, number)
+        ) strict, without rowid""",
+        "create index calls_of_round on calls (round_id, state)",
+    )
+
+
+@MIGRATIONS()
+def m017_search(db: Database) -> None:
+    # They hold no text of their own: a row here is found in its table by its rowid.
+    for table, column in (("prompts", "question"), ("samples", "text")):
+        index = f"{table}_text"
+        _run(
+            db,
+            f"create virtual table {index} using"
+            f" fts5 ({column}, content='{table}', content_rowid='rowid')",
+            f"insert into {index} ({index}) values ('rebuild')",
+            f"create trigger {index}_added after insert on {table} begin"
+            f" insert into {index} (rowid, {column}) values (new.rowid, new.{column}); end",
+            f"create trigger {index}_removed after delete on {table} begin"
+            f" insert into {index} ({index}, rowid, {column})"
+            f" values ('delete', old.rowid, old.{column}); end",
+        )
+
+
+@MIGRATIONS()
+def m018_events(db: Database) -> None:
+    _run(
+        db,
+        "create table events (seq integer primary key, kind text not null, subject text not null,"
+        " what text not null, at real not null) strict",
+    )
+    now = "round((julianday('now') - 2440587.5) * 86400, 3)"
+    for kind, table, subject, what, when in (
+        ("run", "runs", "new.id", "new.state", "insert"),
+        ("run", "runs", "new.id", "new.state", "update of state"),
+        ("round", "rounds", "new.id", "new.state", "insert"),
+        ("round", "rounds", "new.id", "new.state", "update of state"),
+        ("stage", "stages", "new.round_id", "new.name || ' ' || new.state", "insert"),
+        ("stage", "stages", "new.round_id", "new.name || ' ' || new.state", "update of state"),
+        ("checkpoint", "checkpoints", "new.id", "'trained'", "insert"),
+        ("promotion", "promotions", "new.checkpoint_id", "new.decision", "insert"),
+        ("alias", "alias_moves", "coalesce(new.checkpoint_id, 'base')", "new.name", "insert"),
+    ):
+        changed = " when new.state <> old.state" if when.startswith("update") else ""
+        _run(
+            db,
+            f"create trigger {table}_{when.split()[0]}_told after {when} on {table}{changed} begin"
+            " insert into events (kind, subject, what, at)"
+            f" values ('{kind}', {subject}, {what}, {now}); end",
+        )
+
+
+@MIGRATIONS()
+def m019_replies(db: Database) -> None:
+    _run(
+        db,
+        # What a request with an idempotency key was answered; `request` is its SHA-256.
+        """
+        create table replies (
+            key text primary key, request text not null, status integer not null,
+            body text not null, created_at real not null
+        ) strict""",
+    )
+
+
+@MIGRATIONS()
+def m020_tokens(db: Database) -> None:
+    _run(
+        db,
+        # `digest` is a token's SHA-256. `who` is a token's name and id, or who asked without one.
+        """
+        create table tokens (
+            id text primary key, digest text not null unique, name text not null,
+            role text not null check (role in ('read', 'label', 'run', 'admin')),
+            created_at real not null, revoked_at real
+        ) strict""",
+        "create table audit (seq integer primary key, who text not null, what text not null,"
+        " at real not null) strict",
+    )
+
+
 def _run(db: Database, *statements: str) -> None:
     for statement in statements:
         db.execute(statement)

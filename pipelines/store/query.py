@@ -71,7 +71,7 @@ def query(
         forbidden = "not authorized" in str(error) or "prohibited" in str(error)
         reason = "Only SELECT is possible here, without " + ", ".join(sorted(DENIED))
         raise QueryRefused(f"{reason}." if forbidden else f"{error}.") from error
-    except (sqlite3.Warning, sqlite3.ProgrammingError, ValueError) as error:
+    except (sqlite3.Warning, sqlite3.ProgrammingError, ValueError, OverflowError) as error:
         raise QueryRefused(f"{error}.", hint="One SELECT at a time.") from error
     finally:
         connection.close()
@@ -88,7 +88,9 @@ def _guard(connection: Any, seconds: float) -> None:
     connection.set_authorizer(_authorize)
 
 
-def _authorize(action: int, _first: str | None, second: str | None, *_: object) -> int:
+def _authorize(action: int, first: str | None, second: str | None, *_: object) -> int:
+    if action == sqlite3.SQLITE_PRAGMA and first == "data_version":  # full-text search asks it
+        return int(sqlite3.SQLITE_OK)
     if action not in _ALLOWED_ACTIONS:
         return int(sqlite3.SQLITE_DENY)
     if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in DENIED:

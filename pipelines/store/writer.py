@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from sqlite_utils import Database
 
-from pipelines.store.connection import connect, transaction
+from pipelines.store.connection import connect, explained, transaction
 
 Result = TypeVar("Result")
 MOST_PER_TRANSACTION = 512
@@ -97,7 +97,8 @@ def _commit(db: Database, batch: list[_Write]) -> None:
 def _apply(db: Database, change: Callable[[Database], Any]) -> tuple[Any, Exception | None]:
     db.conn.execute("SAVEPOINT one")
     try:
-        result = change(db)
+        with explained():
+            result = change(db)
     except Exception as error:
         if not db.conn.in_transaction:  # SQLite gave up the whole transaction: disk full
             raise

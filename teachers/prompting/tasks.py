@@ -27,7 +27,7 @@ def generate(
     Raises:
         ConfigError: the generator or one of its parameters does not exist or is out of range.
     """
-    dataset = _dataset(generator, config, seed)
+    dataset = made(generator, config, seed)
     seen: set[str] = set()
     repeats = 0
     for index in range(len(dataset)):
@@ -47,7 +47,12 @@ def generate(
         )
 
 
-def _dataset(generator: str, config: Mapping[str, Any], seed: int) -> Any:
+def made(generator: str, config: Mapping[str, Any], seed: int) -> Any:
+    """The generator itself: a million tasks by their number, of which none is made yet.
+
+    Raises:
+        ConfigError: it or one of its parameters does not exist or is out of range.
+    """
     from reasoning_gym import create_dataset
     from reasoning_gym.factory import DATASETS
 

@@ -1,0 +1,100 @@
+"""The service's address: the API under /api/v1, and the gateway to the champion beside it."""
+
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from pipelines.home import Home
+from pipelines.store import runs as queue
+from service.auth import Door, needs
+from service.bounds import BoundedBody
+from service.champion import Champion
+from service.gateway import create_app as gateway
+from service.problems import DOCUMENTED, Problem, explain_errors
+from service.routes import aliases, events, query, rows, runs
+from service.routes.store import Store
+
+PREFIX = "/api/v1"
+
+
+class Version(BaseModel):
+    """What runs here."""
+
+    preceptor: str
+    api: str = "v1"
+
+
+class Health(BaseModel):
+    """That the store can be read, and what waits in its queue."""
+
+    status: str = "ok"
+    runs: dict[str, int]
+    """By their state."""
+
+
+class Api(FastAPI):
+    """An application whose errors are problems, and documented as such."""
+
+    def openapi(self) -> dict[str, Any]:
+        spec = super().openapi()
+        spec["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        return spec
+
+
+def create_app(home: Home, champion: Champion, door: Door) -> FastAPI:
+    """API and gateway as one application.
+
+    Args:
+        door: who may ask.
+    """
+    app = gateway(champion, door)
+    app.mount(PREFIX, create_api(home, door))
+    return app
+
+
+def create_api(home: Home, door: Door) -> FastAPI:
+    """The API alone; its paths count from where it is mounted."""
+    api = Api(
+        title="Preceptor",
+        version="1",
+        summary="Runs, what they made, and which checkpoint is served.",
+        responses=DOCUMENTED,
+        dependencies=[Depends(needs("read"))],
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,  # which would need no token
+        servers=[{"url": PREFIX}],
+    )
+    api.state.home, api.state.door = home, door
+    explain_errors(api)
+    api.add_middleware(BoundedBody)
+    api.middleware("http")(_hardened)
+    api.get("/health", operation_id="health", tags=["service"])(_health)
+    api.get("/version", operation_id="version", tags=["service"])(_version)
+    api.get("/openapi.json", include_in_schema=False)(api.openapi)
+    for part in (runs.routes, rows.router(), aliases.routes, query.routes, events.routes):
+        api.include_router(part)
+    return api
+
+
+def _health(db: Store) -> Health:
+    """Whether the store can be read; fails where it cannot."""
+    return Health(runs=queue.counted(db))
+
+
+def _version() -> Version:
+    """What runs here."""
+    return Version(preceptor=version("preceptor"))
+
+
+async def _hardened(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Headers that keep a browser from making more of an answer than it is."""
+    response = await go_on(request)
+    response.headers["x-content-type-options"] = "nosniff"
+    response.headers["content-security-policy"] = "default-src 'none'; frame-ancestors 'none'"
+    response.headers["referrer-policy"] = "no-referrer"
+    return response

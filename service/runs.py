@@ -1,0 +1,102 @@
+"""Runs as people see them: what is asked of them, how far they are, and why one stands still."""
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+from sqlite_utils import Database
+
+from pipelines.home import Home
+from pipelines.loop import Limits, Request
+from pipelines.recipe import Recipe
+from pipelines.recipe_file import load
+from pipelines.store import runs
+from pipelines.store.connection import connect, transaction
+from pipelines.store.runs import Run
+from service.recipes import refuse_hopeless
+from service.tables import table
+from teachers.errors import ConfigError
+
+SAID = 100
+"""Characters of a note in the list; `--json` has all of it."""
+
+
+def enqueue(home: Home, recipes: Sequence[Path], limits: Limits, priority: int) -> Request:
+    """Put a run into the queue; the same recipes go on with the run that they have.
+
+    Raises:
+        ConfigError: a recipe is wrong, or two of them have one name.
+    """
+    request = requested([load(path) for path in recipes], limits)
+    with closing(connect(home.store)) as db, transaction(db):
+        runs.add(db, request.id, request.name, request.model_dump_json(), priority)
+    return request
+
+
+def requested(recipes: Sequence[Recipe], limits: Limits) -> Request:
+    """What a run is to do.
+
+    Raises:
+        ConfigError: a recipe could only stop half-way, or two of them have one name.
+    """
+    for recipe in recipes:
+        refuse_hopeless(recipe)
+    try:
+        return Request(recipes=tuple(recipes), limits=limits)
+    except ValidationError as wrong:
+        raise ConfigError(wrong.errors()[0]["msg"].removeprefix("Value error, ")) from wrong
+
+
+def read(db: Database) -> list[dict[str, Any]]:
+    """All runs, with their rounds counted."""
+    return [described(db, one) for one in runs.listed(db)]
+
+
+def described(db: Database, one: Run) -> dict[str, Any]:
+    """One of them."""
+    # Not as a `Request`: what an earlier release has taken, this one need not take any more.
+    asked = json.loads(one.request)
+    turns = runs.turns(db, one.id)
+    done = [turn for turn in turns if turn.promoted is not None]
+    return {
+        "id": one.id,
+        "recipes": [recipe["name"] for recipe in asked["recipes"]],
+        "state": one.state,
+        "wish": one.wish,
+        "priority": one.priority,
+        "rounds": len(done),
+        "promoted": sum(bool(turn.promoted) for turn in done),
+        "tokens": runs.tokens(db, one.id),
+        "limits": {name: most for name, most in asked["limits"].items() if most is not None},
+        "stage": runs.stage_of(db, one.id) if len(turns) > len(done) else None,
+        "note": one.note,
+    }
+
+
+_WISHED = {"pause": "being paused", "cancel": "being cancelled"}
+
+
+def show(console: Console, found: list[dict[str, Any]]) -> None:
+    """A line each."""
+    rows = []
+    for one in found:
+        most = one["limits"].get("rounds")
+        note = (one["note"] or "").splitlines()
+        rows.append(
+            (
+                one["id"][:12],
+                ", ".join(one["recipes"]),
+                _WISHED.get(one["wish"], one["state"]),
+                f"{one['rounds']} of {most}" if most else str(one["rounds"]),
+                str(one["promoted"]),
+                one["stage"] or "",
+                f"{one['tokens']:,}",
+                note[0][:SAID] if note else "",
+            )
+        )
+    heads = ["run", "recipes", "state", "rounds", "promoted", "stage", "tokens", "note"]
+    console.print(table(heads, rows))
