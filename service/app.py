@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from pipelines.home import Home
 from pipelines.store import runs as queue
+from service import metrics
 from service.auth import Door, needs
 from service.bounds import BoundedBody
 from service.champion import Champion
@@ -53,6 +54,11 @@ def create_app(home: Home, champion: Champion, door: Door) -> FastAPI:
     """
     app = gateway(champion, door)
     app.mount(PREFIX, create_api(home, door))
+
+    @app.get("/metrics", dependencies=[Depends(needs("read"))])
+    def figures() -> Response:
+        return Response(metrics.exposed(home), media_type=metrics.CONTENT_TYPE)
+
     return app
 
 

@@ -81,6 +81,10 @@ def test_a_judge_is_never_what_is_served(db: Database, tmp_path: Path) -> None:
     assert last_base(db) is None
     promote(db, "a2")
     assert last_base(db) == (Path("base of s"), tmp_path / "s")
+    # A round that went on from a student has that as its base, and it is no base to go back to.
+    open_training(db, "later", "r", "d", json.dumps({"base": "merged"}), tmp_path / "later")
+    close_training(db, "later", "done")
+    assert last_base(db) == (Path("base of s"), tmp_path / "s")
 
 
 def test_a_rollback_goes_to_what_was_served_before(db: Database) -> None:

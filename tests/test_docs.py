@@ -1,5 +1,7 @@
 """What the documents say exists, and what exists is in the documents."""
 
+import configparser
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -120,6 +122,21 @@ def test_every_source_file_is_in_readmes_tree() -> None:
         for path in (ROOT / folder).rglob("*.py"):
             name = path.relative_to(ROOT).as_posix()
             assert path.name == "__init__.py" or name in shown, f"README's tree lacks {name}"
+
+
+def test_what_is_deployed_starts_a_command_that_exists() -> None:
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(ROOT / "deploy" / "preceptor.service")
+    container = (ROOT / "deploy" / "Containerfile").read_text()
+    [started] = re.findall(r"^CMD (\[.*\])$", container, re.MULTILINE)
+    for words in (unit["Service"]["ExecStart"].split(), json.loads(started)):
+        assert Path(words[0]).name == "preceptor"
+        command = COMMANDS[f"preceptor {words[1]}"]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words[2:] if word.startswith("--")} <= known
+    installed = set(re.findall(r"apt install ([^`]+)`", README.read_text())[0].split())
+    assert installed <= set(container.split())
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.home import Home
 from pipelines.store import checkpoints, datasets, rounds
@@ -285,6 +286,7 @@ def test_a_token_is_needed_where_one_is_set(tmp_path: Path) -> None:
         for wrong in ({}, {"Authorization": "Bearer no"}, {"Authorization": "Basic x"}):
             for response in (
                 httpx.get(f"{url}/models", headers=wrong),
+                httpx.get(f"{gateway.url}/metrics", headers=wrong),
                 httpx.post(f"{url}/chat/completions", json=HELLO, headers=wrong),
                 httpx.post(f"{url}/chat/completions", content=b"{not json", headers=wrong),
             ):
@@ -295,6 +297,21 @@ def test_a_token_is_needed_where_one_is_set(tmp_path: Path) -> None:
         assert serving.stop(gateway.home)
         assert serving.running(gateway.home) is None
         assert not serving.stop(gateway.home)
+
+
+def test_prometheus_gets_figures(gateway: Gateway) -> None:
+    text = httpx.get(f"{gateway.url}/metrics").text
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert found["preceptor_rounds", "running"] == 1
+    assert found["preceptor_training_runs", "done"] == 2
+    assert found["preceptor_stored", "checkpoints"] == 2
+    assert found["preceptor_champion", "one"] == 1
+    assert found["preceptor_tokens", "written"] == 0
+    assert found["preceptor_bytes", "disk_free"] > 0
 
 
 # --- Who may serve where ------------------------------------------------------------------------
