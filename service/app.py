@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request, Security
 from fastapi.responses import Response
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
 from pipelines.home import Home
@@ -20,6 +21,10 @@ from service.routes import aliases, events, query, rows, runs
 from service.routes.store import Store
 
 PREFIX = "/api/v1"
+
+
+# For the specification; `needs` is what looks at it.
+_BEARER = HTTPBearer(auto_error=False, description="What `preceptor token create` has printed.")
 
 
 class Version(BaseModel):
@@ -69,7 +74,7 @@ def create_api(home: Home, door: Door) -> FastAPI:
         version="1",
         summary="Runs, what they made, and which checkpoint is served.",
         responses=DOCUMENTED,
-        dependencies=[Depends(needs("read"))],
+        dependencies=[Security(_BEARER), Depends(needs("read"))],
         docs_url=None,
         redoc_url=None,
         openapi_url=None,  # which would need no token

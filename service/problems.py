@@ -31,9 +31,14 @@ class NotFound(PreceptorError):
     """There is no such thing."""
 
 
+class Conflict(PreceptorError):
+    """It could be asked, and not as things stand."""
+
+
 # The nearest class decides.
 _STATUS: dict[type[PreceptorError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
     QueryRefused: HTTPStatus.BAD_REQUEST,
     ConfigError: HTTPStatus.BAD_REQUEST,
     Busy: HTTPStatus.CONFLICT,

@@ -149,10 +149,8 @@ def test_a_run_is_queued_looked_at_and_steered(api: TestClient) -> None:
     name = run["id"][:10]
     for wish, state in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled")):
         assert api.post(f"/runs/{name}/wishes", json={"wish": wish}).json()["state"] == state
-    assert (
-        "cancelled already"
-        in problem(api.post(f"/runs/{name}/wishes", json={"wish": "pause"}), 400)["detail"]
-    )
+    ended = problem(api.post(f"/runs/{name}/wishes", json={"wish": "pause"}), 409)
+    assert "cancelled already" in ended["detail"]
     problem(api.post("/runs/nope/wishes", json={"wish": "pause"}), 404)
     problem(api.get("/runs/nope"), 404)
 
@@ -217,7 +215,7 @@ def test_the_champion_is_moved_and_moved_back(api: TestClient) -> None:
     problem(api.put("/aliases/champion", json={"checkpoint": "nope"}), 404)
     assert api.post("/aliases/champion/rollback").json()["checkpoint_id"] == "one"
     assert api.post("/aliases/champion/rollback").json()["checkpoint_id"] is None
-    problem(api.post("/aliases/champion/rollback"), 400)
+    problem(api.post("/aliases/champion/rollback"), 409)
 
 
 # --- Events -------------------------------------------------------------------------------------
@@ -406,7 +404,7 @@ def test_what_is_no_route_is_a_problem(api: TestClient) -> None:
     problem(api.get("/nothing"), 404)
     problem(api.post("/query", content=b" " * (5 << 20)), 413)
     problem(api.delete("/runs"), 405)
-    assert "no cursor" in problem(api.get("/prompts?after=x"), 400)["detail"]
+    assert "after" in problem(api.get("/prompts?after=x"), 422)["detail"]
     assert "limit" in problem(api.get("/prompts?limit=0"), 422)["detail"]
     assert api.get("/health").json() == {"status": "ok", "runs": {}}
     assert api.get("/health").headers["x-content-type-options"] == "nosniff"

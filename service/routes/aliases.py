@@ -9,7 +9,7 @@ from sqlite_utils import Database
 from pipelines.store import checkpoints
 from pipelines.store.connection import transaction
 from service.auth import needs
-from service.problems import NotFound
+from service.problems import Conflict, NotFound
 from service.routes.answer import Answer
 from service.routes.store import Store
 from teachers.errors import ConfigError
@@ -63,7 +63,10 @@ def promote(asked: Move, db: Store) -> Alias:
 def roll_back(db: Store) -> Alias:
     """Make the champion what it was before the last promotion."""
     with transaction(db):
-        checkpoints.roll_back(db)
+        try:
+            checkpoints.roll_back(db)
+        except ConfigError as nothing:
+            raise Conflict(nothing.message) from nothing
     return _champion(db)
 
 

@@ -283,7 +283,7 @@ def _lister(kind: type[Row]) -> Any:
     parameters = [
         _parameter("db", Store),
         _parameter("limit", Annotated[int, Query(ge=1, le=MOST, description="Most rows.")], 50),
-        _parameter("after", Annotated[str, Query(description="`next` of the page before.")], ""),
+        _parameter("after", _Cursor, ""),
         *(_parameter(name, _Filter, None) for name in kind.filters),
     ]
     if kind.searched:
@@ -294,6 +294,7 @@ def _lister(kind: type[Row]) -> Any:
     return rows
 
 
+_Cursor = Annotated[str, Query(pattern=r"^[0-9]{0,18}$", description="`next` of the page before.")]
 _Filter = Annotated[str | None, Query(description="Only rows that have this value.")]
 
 

@@ -14,7 +14,7 @@ from pipelines.store.connection import transaction
 from pipelines.store.runs import Run
 from service import runs as shown
 from service.auth import needs
-from service.problems import NotFound
+from service.problems import Conflict, NotFound
 from service.routes.answer import Answer
 from service.routes.store import Store
 from teachers.errors import ConfigError
@@ -102,10 +102,13 @@ def steer(id: str, asked: Wish, db: Store) -> RunState:
     """Pause, resume or cancel a run; what is at work on it obeys within seconds."""
     with transaction(db):
         found = _found(db, id)
-        if asked.wish == "resume":
-            runs.again(db, found)
-        else:
-            runs.ask(db, found, asked.wish)
+        try:
+            if asked.wish == "resume":
+                runs.again(db, found)
+            else:
+                runs.ask(db, found, asked.wish)
+        except ConfigError as ended:
+            raise Conflict(ended.message, hint=ended.hint) from ended
     return _state(db, found.id)
 
 
