@@ -37,7 +37,13 @@ class Row(BaseModel):
 
     @classmethod
     def columns(cls) -> list[str]:
+        """Of its table."""
         return list(cls.model_fields)
+
+    @classmethod
+    def path(cls) -> str:
+        """Where its rows are in the API."""
+        return cls.table.replace("_", "-")
 
 
 Kind = TypeVar("Kind", bound=Row)
@@ -253,10 +259,9 @@ def router() -> APIRouter:
     """The routes of all kinds."""
     routes = APIRouter(tags=["store"], route_class=Answer)
     for kind in KINDS:
-        name = kind.table.replace("_", "-")
         about = inspect.cleandoc(kind.__doc__ or "")
         routes.add_api_route(
-            f"/{name}",
+            f"/{kind.path()}",
             _lister(kind),
             response_model=Page[kind],  # type: ignore[valid-type]
             operation_id=f"list_{kind.table}",
@@ -264,7 +269,7 @@ def router() -> APIRouter:
         )
         if not kind.listed_only:
             routes.add_api_route(
-                f"/{name}/{{id}}",
+                f"/{kind.path()}/{{id}}",
                 _getter(kind),
                 response_model=kind,
                 operation_id=f"get_{kind.table}",
