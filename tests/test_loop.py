@@ -1,4 +1,8 @@
-"""Runs: real store, worker processes and training, the scripted server as model server."""
+"""Runs: real store, worker processes and training, the scripted server as model server.
+
+Training is the dear part: the tests share one home, where it is found done, and start from an empty
+store there.
+"""
 
 import io
 import os
@@ -6,8 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +36,18 @@ SUPPLY = {"generators": [{"generator": "chain_sum"}]}
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("models") / "model")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    root = tmp_path_factory.mktemp("loop")
+    tiny_model(root / "model")
+    return Place(root, usual(root), "--right", "0.4", "--right-after", "0.95")
 
 
 @pytest.fixture
-def place(models: Path, tmp_path: Path) -> Place:
-    (tmp_path / "model").symlink_to(models)
-    return Place(tmp_path, usual(tmp_path), "--right", "0.4", "--right-after", "0.95")
+def place(shared: Place) -> Iterator[Place]:
+    """An empty store; nothing of ours may be left running."""
+    shared.empty()
+    yield shared
+    wait_for(lambda: left_over(shared) == [], 10)
 
 
 def asked(place: Place, *recipes: Path, **limits: int) -> str:
@@ -170,7 +178,6 @@ def test_each_round_starts_from_the_champion_and_learns_from_the_next_prompts(pl
     assert len(sides["held_out"][0]) == HELD_OUT
     assert [len(one) for one in sides["train"]] == [TRAIN, TRAIN]
     assert not sides["train"][0] & sides["train"][1]
-    assert left_over(place) == []
 
 
 def test_asked_for_more_it_goes_on_and_asked_again_it_does_nothing(place: Place) -> None:
@@ -231,15 +238,15 @@ def test_a_round_that_crashes_again_and_again_is_given_up_with_its_log(place: Pl
 @pytest.mark.fault
 @pytest.mark.parametrize("victim", ["worker", "turn", "trainer"])
 def test_killed_anywhere_a_run_ends_as_it_would_have(place: Place, victim: str) -> None:
-    run_id = asked(place, place.recipe("--delay-ms", "20"), rounds=1)
+    recipe = place.recipe("--delay-ms", "20", train={"seed": 18 + len(victim)})
+    run_id = asked(place, recipe, rounds=1)
     worker = started(place)
     if victim == "trainer":
-        wait_for(lambda: place.ask("select 1 from training_runs"))
-        wait_for(lambda: list(place.home.runs.glob("*/process.json")))
-        [process] = [one for one in _children(worker.pid) if "pipelines.training" in _words(one)]
+        wait_for(lambda: children(worker, "pipelines.training"))
+        [process] = children(worker, "pipelines.training")
     else:
         wait_for(lambda: len(place.requests("answered")) > 5)
-        [turn] = [one for one in _children(worker.pid) if "service.turn" in _words(one)]
+        [turn] = children(worker, "service.turn")
         process = psutil.Process(worker.pid) if victim == "worker" else turn
     process.kill()
     if victim == "worker":
@@ -251,15 +258,16 @@ def test_killed_anywhere_a_run_ends_as_it_would_have(place: Place, victim: str) 
     assert place.ask("select number, promoted from turns") == [(1, 1)]
     twice = "select id from calls where state = 'done' group by id having count(*) > 1"
     assert place.ask(twice) == []
-    wait_for(lambda: left_over(place) == [], 10)
 
 
-def _children(pid: int) -> list[psutil.Process]:
-    return psutil.Process(pid).children(recursive=True)
-
-
-def _words(process: psutil.Process) -> str:
-    return " ".join(process.cmdline())
+def children(worker: "subprocess.Popen[str]", word: str) -> list[psutil.Process]:
+    """Those of a worker's processes that have a word in their command line."""
+    found = []
+    for process in psutil.Process(worker.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 @pytest.mark.fault
@@ -296,7 +304,6 @@ def test_pause_resume_and_cancel_take_effect_within_seconds(place: Place, told: 
     assert "being cancelled" in told("runs", "cancel", run_id).out
     wait_for(lambda: found(place, run_id).state == "cancelled", 15)
     assert "the next worker goes on" in ended(worker, signal.SIGINT)
-    assert left_over(place) == []
     assert "tiny is cancelled already" in told.refused("runs", "pause", "tiny")
 
 
