@@ -62,7 +62,7 @@ from service import serving
 from service.progress import Shown
 from teachers.engine import EngineSettings
 home, shown = Home(Path({home!r})), Shown(Console())
-serving.serve(home, "127.0.0.1", {port}, shown, {settings}, works=True)
+serving.serve(home, "127.0.0.1", {port}, shown, {settings}, serving.Options(works=True))
 """
 
 

@@ -14,10 +14,10 @@ from pipelines.store import runs as queue
 from service import metrics
 from service.auth import Door, needs
 from service.bounds import BoundedBody
-from service.champion import Champion
 from service.gateway import create_app as gateway
 from service.problems import DOCUMENTED, Problem, explain_errors
-from service.routes import aliases, events, query, rows, runs
+from service.rooms import Rooms
+from service.routes import aliases, events, query, rows, runs, trials
 from service.routes.store import Store
 
 PREFIX = "/api/v1"
@@ -51,13 +51,14 @@ class Api(FastAPI):
         return spec
 
 
-def create_app(home: Home, champion: Champion, door: Door) -> FastAPI:
+def create_app(home: Home, rooms: Rooms, door: Door) -> FastAPI:
     """API and gateway as one application.
 
     Args:
+        rooms: who takes part in answering as a student.
         door: who may ask.
     """
-    app = gateway(champion, door)
+    app = gateway(home, rooms, door)
     app.mount(PREFIX, create_api(home, door))
 
     @app.get("/metrics", dependencies=[Depends(needs("read"))])
@@ -87,7 +88,14 @@ def create_api(home: Home, door: Door) -> FastAPI:
     api.get("/health", operation_id="health", tags=["service"])(_health)
     api.get("/version", operation_id="version", tags=["service"])(_version)
     api.get("/openapi.json", include_in_schema=False)(api.openapi)
-    for part in (runs.routes, rows.router(), aliases.routes, query.routes, events.routes):
+    for part in (
+        runs.routes,
+        rows.router(),
+        aliases.routes,
+        query.routes,
+        events.routes,
+        trials.routes,
+    ):
         api.include_router(part)
     return api
 

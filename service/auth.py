@@ -53,8 +53,7 @@ class Door:
         Raises:
             HTTPException: 401 without a good token, 403 with one that may not.
         """
-        given = request.headers.get("authorization", "")
-        secret = given[len(_SCHEME) :] if given.lower().startswith(_SCHEME) else ""
+        secret = _secret(request)
         if self._master and hmac.compare_digest(secret.encode(), self._master.encode()):
             return "the master token"
         token = self._good().get(tokens.digest(secret)) if secret else None
@@ -70,6 +69,10 @@ class Door:
         if not token.may(role):
             raise HTTPException(403, f"This needs the role {role!r}; the token has {token.role!r}.")
         return _name(token)
+
+    def token(self, request: Request) -> Token | None:
+        """The good token that was shown, if one was."""
+        return self._good().get(tokens.digest(_secret(request)))
 
     def _refuse_web_pages(self, request: Request) -> None:
         """A page may have a name of its own point here (DNS rebinding), or post a form to here."""
@@ -88,6 +91,11 @@ class Door:
                 self._known = tokens.active(db)
             self._read_at = time.monotonic()
         return self._known
+
+
+def _secret(request: Request) -> str:
+    given = request.headers.get("authorization", "")
+    return given[len(_SCHEME) :] if given.lower().startswith(_SCHEME) else ""
 
 
 def _name(token: Token) -> str:

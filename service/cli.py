@@ -11,6 +11,7 @@ import typer
 
 from service import output
 from service.commands import constitution_judged
+from service.commands.canary import canary
 from service.commands.constitution import constitution_app
 from service.commands.judge import judge_app
 from service.commands.label import label
@@ -48,6 +49,7 @@ app.command()(rollouts)
 app.command()(score)
 app.command()(loop)
 app.command()(worker)
+app.command()(canary)
 app.add_typer(runs_app, name="runs")
 app.add_typer(token_app, name="token")
 
@@ -211,20 +213,29 @@ def serve(
     worker: Annotated[
         bool, typer.Option(help="Work on queued runs as well, in a process beside it.")
     ] = True,
+    others: Annotated[
+        int, typer.Option(help="Students served beside the champion at once, at most.", min=0)
+    ] = 1,
+    log_traffic: Annotated[
+        bool,
+        typer.Option(help="Keep what students are asked and answer, personal data blotted out."),
+    ] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End the one that runs.")] = False,
 ) -> None:
-    """Serve the API, and the champion behind an OpenAI-compatible address; work on queued runs."""
+    """Serve the API, and students behind an OpenAI-compatible address; work on queued runs."""
     from service import serving
     from service.progress import Shown
 
     home, console = output.home(), output.console()
     if stop:
         console.print("stopped" if serving.stop(home) else "nothing was being served")
-    elif background:
-        server = serving.serve_in_background(home, host, port, Shown(console), works=worker)
+        return
+    options = serving.Options(works=worker, others=others, keep_texts=log_traffic)
+    if background:
+        server = serving.serve_in_background(home, host, port, Shown(console), options)
         console.print(f"serving at {server.url}")
     else:
-        serving.serve(home, host, port, Shown(console), works=worker)
+        serving.serve(home, host, port, Shown(console), options=options)
 
 
 @app.command()

@@ -1,81 +1,45 @@
-"""The OpenAI-compatible address that users see. The engine behind it never faces them.
+"""The OpenAI-compatible address that users see. The model servers behind it never face them."""
 
-Only the routes and parameters listed here are forwarded, within bounds: a model server takes many
-more, and some of them stop it.
-"""
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Annotated, Any, Literal
-
-import httpx
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive, Scope, Send
 
+from pipelines.home import Home
+from pipelines.store.checkpoints import CHAMPION
+from pipelines.store.traffic import Kind
+from service.asked import MAX_BODY_BYTES, Asked, ChatRequest, CompletionRequest
 from service.auth import Door, needs
-from service.champion import NOBODY, Champion
+from service.champion import NOBODY
+from service.exchange import Exchange
+from service.feedback import Feedback, keep
+from service.fleet import Fleet, NoRoom
+from service.relay import ask
+from service.rooms import Rooms
+from service.seat import Seat
+from teachers.errors import ConfigError, PreceptorError
 
 _NOBODY = (
     "No checkpoint has been promoted yet, so nobody answers. `preceptor run` trains one, and "
     "`preceptor promote` promotes one that the gate kept aside."
 )
-MAX_BODY_BYTES = 1024 * 1024
-STALLED_S = 60.0
+_NO_EMBEDDINGS = (
+    "Students are causal language models that write text; none of them makes embeddings."
+)
+_LATER = {"Retry-After": "60"}
+
+Some = TypeVar("Some", bound=BaseModel)
 
 
-class ChatMessage(BaseModel):
-    """One turn; text only."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-class StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    include_usage: bool = False
-
-
-class ChatRequest(BaseModel):
-    """What may be asked. Anything else is refused by name."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    model: str
-    messages: list[ChatMessage] = Field(min_length=1, max_length=200)
-    n: int = Field(default=1, ge=1, le=8)
-    max_tokens: int | None = Field(default=None, ge=1, le=8192)
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=8192)
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    stop: str | list[str] | None = Field(default=None, max_length=64)
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    seed: int | None = None
-    """Taken and not passed on: a seed for one request stops the CPU engine."""
-    user: str | None = None
-    """Taken and not passed on."""
-
-    def forwarded(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"seed", "user"}, exclude_none=True)
-
-
-def create_app(champion: Champion, door: Door) -> FastAPI:
-    """The gateway in front of one champion.
+def create_app(home: Home, rooms: Rooms, door: Door) -> FastAPI:
+    """The gateway in front of the students.
 
     Args:
-        champion: who answers.
+        home: where feedback is kept.
         door: who may ask.
     """
     app = FastAPI(title="Preceptor", docs_url=None, redoc_url=None, openapi_url=None)
@@ -86,111 +50,143 @@ def create_app(champion: Champion, door: Door) -> FastAPI:
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        status = "ok" if champion.ready else "loading"
-        if champion.identity == NOBODY:
-            status = "nothing to serve yet"
+        champion = rooms.fleet.champion
+        status = "nothing to serve yet" if champion.identity == NOBODY else "ok"
         return {"status": status, "checkpoint": champion.identity}
 
     @app.get("/v1/models", dependencies=guarded)
-    async def models() -> dict[str, Any]:
-        if champion.identity == NOBODY:
-            return {"object": "list", "data": []}
-        served = {
-            "id": champion.name,
-            "object": "model",
-            "created": int(champion.since),
-            "owned_by": "preceptor",
-            "root": champion.identity,
-        }
-        return {"object": "list", "data": [served]}
+    def models() -> dict[str, Any]:
+        return {"object": "list", "data": _models(rooms.fleet)}
 
     @app.post("/v1/chat/completions", dependencies=guarded)
-    async def chat(
-        asked: Annotated[ChatRequest, Depends(_chat_request)], request: Request
+    async def chat(asked: Annotated[ChatRequest, Depends(_chat)], request: Request) -> Response:
+        return await _answer(rooms, asked, request)
+
+    @app.post("/v1/completions", dependencies=guarded)
+    async def complete(
+        asked: Annotated[CompletionRequest, Depends(_completion)], request: Request
     ) -> Response:
-        if asked.model != champion.name:
-            raise HTTPException(404, f"There is no model {asked.model!r}; {champion.name!r} is.")
-        if champion.identity == NOBODY:
-            raise HTTPException(503, _NOBODY, {"Retry-After": "60"})
-        return await _forward(champion, asked, request)
+        return await _answer(rooms, asked, request)
+
+    @app.post("/v1/embeddings", dependencies=guarded)
+    async def embed() -> Response:
+        raise HTTPException(400, _NO_EMBEDDINGS)
+
+    @app.post("/v1/feedback", status_code=201, dependencies=[Depends(needs("label"))])
+    def feedback(
+        said: Annotated[Feedback, Depends(_feedback)], request: Request
+    ) -> dict[str, str | None]:
+        try:
+            return {"id": said.id, "label": keep(home, said, request.state.caller)}
+        except ConfigError as wrong:
+            raise HTTPException(404, f"{wrong.message} {wrong.hint}".strip()) from wrong
 
     return app
 
 
-async def _chat_request(request: Request) -> ChatRequest:
-    """The body as a request that may be made; bounded before it is read."""
+def _models(fleet: Fleet) -> list[dict[str, Any]]:
+    champion = fleet.champion
+    if champion.seat is None:
+        return []
+    found = {one.name: (one.checkpoint_id or "base", one.since) for one in fleet.names()}
+    # The alias may be a moment ahead of who answers.
+    found[CHAMPION] = champion.identity, champion.seat.since
+    return [
+        {"id": name, "object": "model", "created": int(at), "owned_by": "preceptor", "root": who}
+        for name, (who, at) in found.items()
+    ]
+
+
+async def _chat(request: Request) -> ChatRequest:
+    return _read(ChatRequest, await _body(request))
+
+
+async def _completion(request: Request) -> CompletionRequest:
+    return _read(CompletionRequest, await _body(request))
+
+
+async def _feedback(request: Request) -> Feedback:
+    return _read(Feedback, await _body(request))
+
+
+async def _body(request: Request) -> bytes:
+    """The body, bounded before it is read."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
             raise HTTPException(413, f"The request is larger than {MAX_BODY_BYTES >> 20} MiB.")
+    return bytes(body)
+
+
+def _read(kind: type[Some], body: bytes) -> Some:
     try:
-        return ChatRequest.model_validate_json(bytes(body))
+        return kind.model_validate_json(body)
     except ValueError as wrong:
         raise HTTPException(400, _first_problem(wrong)) from wrong
 
 
-async def _forward(champion: Champion, asked: ChatRequest, request: Request) -> Response:
-    """Pass a request to the engine, and its answer back as it comes."""
-    await champion.enter()
+async def _answer(rooms: Rooms, asked: Asked, request: Request) -> Response:
+    """Have a student answer: the one that was asked for, or the candidate in its place."""
+    door: Door = request.app.state.door
+    token = door.token(request)
+    rooms.limits.admit(token)
+    token_id = token.id if token else None
+    tried = await _tried(rooms, asked, asked.user or token_id)
+    canary = tried is not None and tried.kind == "canary"
+    seat = tried.seat if tried is not None and canary else await _seat(rooms, asked.model)
+    exchange = Exchange(
+        asked,
+        seat.identity,
+        "canary" if canary else "direct",
+        request.state.caller,
+        token_id,
+        keep=rooms.recorder.keep or (tried is not None and tried.kind == "compare"),
+    )
+    if tried is not None and not canary:
+        rooms.shadows.ask(tried.seat, asked, exchange)
+    return await ask(seat, exchange, token_id or _address(request), request, rooms.recorder)
+
+
+class _Tried(NamedTuple):
+    """A candidate that takes part in answering a request."""
+
+    seat: Seat
+    kind: Kind
+
+
+async def _tried(rooms: Rooms, asked: Asked, user: str | None) -> _Tried | None:
+    """The candidate on trial, if the request is in its share and its server runs."""
+    trial = rooms.traffic.trial
+    if trial is None or asked.model != CHAMPION or not rooms.traffic.drawn(user):
+        return None
     try:
-        answer = await _unless_gone(request, champion.send(asked.forwarded()))
-    except httpx.HTTPError as lost:
-        champion.leave()
-        raise HTTPException(503, "The model server is being restarted; try again.") from lost
-    except BaseException:
-        champion.leave()
-        raise
-    return _Relay(answer, champion)
+        seat = rooms.fleet.soon(trial.checkpoint_id)
+    except PreceptorError as error:
+        await rooms.traffic.end(f"its server did not start: {error.message}")
+        return None
+    # A candidate that has become the champion is on trial no longer.
+    if seat is None or seat is rooms.fleet.champion.seat:
+        return None
+    return _Tried(seat, trial.kind)
 
 
-async def _unless_gone(
-    request: Request, sending: Coroutine[Any, Any, httpx.Response]
-) -> httpx.Response:
-    """Wait for the engine's answer, but no longer than the caller does.
-
-    Raises:
-        ClientDisconnect: the caller hung up; the engine has been told to stop generating.
-    """
-    answer = asyncio.create_task(sending)
-    gone = asyncio.create_task(_hung_up(request))
+async def _seat(rooms: Rooms, name: str) -> Seat:
     try:
-        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            raise ClientDisconnect
-        return answer.result()
-    finally:
-        gone.cancel()
-        answer.cancel()
+        seat = await rooms.fleet.seat(name)
+    except ConfigError as unknown:
+        raise HTTPException(404, f"There is no model {name!r}: {unknown.message}") from unknown
+    except NoRoom as full:
+        raise HTTPException(503, f"{full.message} {full.hint}".strip(), _LATER) from full
+    except PreceptorError as failed:
+        raise HTTPException(503, failed.message, _LATER) from failed
+    if seat is None:
+        raise HTTPException(503, _NOBODY, _LATER)
+    return seat
 
 
-async def _hung_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-class _Relay(StreamingResponse):
-    """The engine's answer, byte by byte as it comes; the place in front of the engine is given up
-    however that ends."""
-
-    def __init__(self, answer: httpx.Response, champion: Champion) -> None:
-        headers = {"x-preceptor-checkpoint": champion.identity}
-        kind = answer.headers.get("content-type", "application/json")
-        super().__init__(answer.aiter_raw(), answer.status_code, headers, media_type=kind)
-        self._answer, self._leave = answer, champion.leave
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def patiently(message: Message) -> None:
-            # A caller who stops reading must not hold up a change of the champion for ever.
-            async with asyncio.timeout(STALLED_S):
-                await send(message)
-
-        try:
-            await super().__call__(scope, receive, patiently)
-        finally:
-            self._leave()
-            # Also when the caller hung up: closing makes the engine stop generating.
-            await self._answer.aclose()
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _first_problem(wrong: ValueError) -> str:

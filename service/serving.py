@@ -48,6 +48,25 @@ class Server(NamedTuple):
         return f"http://{host}:{self.port}/v1"
 
 
+class Options(NamedTuple):
+    """What is served, and done beside it."""
+
+    works: bool = False
+    """Whether a worker runs beside it, in a process of its own."""
+    others: int = 1
+    """Model servers beside the champion's, at most."""
+    keep_texts: bool = False
+    """Whether what students are asked and answer is kept, blotted (service/redaction.py)."""
+
+    def flags(self) -> list[str]:
+        """The same for the command line."""
+        return [
+            "--worker" if self.works else "--no-worker",
+            *("--others", str(self.others)),
+            "--log-traffic" if self.keep_texts else "--no-log-traffic",
+        ]
+
+
 def running(home: Home) -> Server | None:
     """The gateway of this home, if one runs."""
     try:
@@ -63,14 +82,12 @@ def serve(
     port: int,
     progress: Progress,
     settings: EngineSettings | None = None,
-    *,
-    works: bool = False,
+    options: Options = Options(),  # noqa: B008 (nothing can change it)
 ) -> None:
-    """Serve API and champion until the process is told to stop.
+    """Serve API and students until the process is told to stop.
 
     Args:
-        settings: how the champion's model server is started.
-        works: whether a worker runs beside it, in a process of its own.
+        settings: how model servers are started.
 
     Raises:
         ConfigError: the port is taken, or the address needs a token.
@@ -81,7 +98,7 @@ def serve(
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(place, timeout=0):
-            asyncio.run(_serve(home, host, port, door, progress, settings, works))
+            asyncio.run(_serve(home, host, port, door, progress, settings, options))
     except Timeout as held:
         raise ConfigError("Another process is about to serve this home.") from held
 
@@ -93,26 +110,29 @@ async def _serve(
     door: Door,
     progress: Progress,
     settings: EngineSettings | None,
-    works: bool,
+    options: Options,
 ) -> None:
     import uvicorn
 
     from service.app import create_app
-    from service.champion import Champion
+    from service.rooms import Rooms
 
-    champion = Champion(home, progress, settings)
+    rooms = Rooms.of(home, progress, settings, others=options.others, keep=options.keep_texts)
+    champion = rooms.fleet.champion
     try:
         await champion.start()
-        app = create_app(home, champion, door)
+        app = create_app(home, rooms, door)
         config = uvicorn.Config(
             app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=8
         )
         server = uvicorn.Server(config)
-        watching = asyncio.create_task(champion.watch())
+        watching = asyncio.create_task(rooms.watch())
         announcing = asyncio.create_task(_announce(home, host, port, server, progress))
-        if not champion.ready:
+        if champion.seat is None:
             progress.say("no checkpoint was promoted yet: `champion` answers once there is one")
-        working = asyncio.create_task(_keep_working(home, server, progress)) if works else None
+        working = (
+            asyncio.create_task(_keep_working(home, server, progress)) if options.works else None
+        )
         try:
             await server.serve()
         finally:
@@ -123,7 +143,7 @@ async def _serve(
                 await _to_its_end(working)
     finally:
         _record(home).unlink(missing_ok=True)
-        await champion.stop()
+        await rooms.stop()
 
 
 async def _keep_working(home: Home, server: "uvicorn.Server", progress: Progress) -> None:
@@ -186,12 +206,13 @@ async def _announce(
 
 
 def serve_in_background(
-    home: Home, host: str, port: int, progress: Progress, *, works: bool = True
+    home: Home,
+    host: str,
+    port: int,
+    progress: Progress,
+    options: Options = Options(works=True),  # noqa: B008 (nothing can change it)
 ) -> Server:
     """Leave a serving process behind and return once it answers; an existing one is kept.
-
-    Args:
-        works: whether a worker runs beside it.
 
     Raises:
         PreceptorError: it ended instead; its log's last lines are in the hint.
@@ -205,7 +226,7 @@ def serve_in_background(
     command = [sys.executable, "-m", "service.cli", "serve", "--host", host, "--port", str(port)]
     with log.open("ab") as out:
         child = subprocess.Popen(
-            [*command, "--worker" if works else "--no-worker"],
+            [*command, *options.flags()],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

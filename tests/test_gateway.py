@@ -118,6 +118,17 @@ class Gateway(NamedTuple):
         return []
 
 
+def with_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """A request for an answer of this form."""
+    form = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema}}
+    return {"response_format": form}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """A schema of lists of lists."""
+    return {"items": nested(depth - 1)} if depth else {}
+
+
 def wait_for(what: Callable[[], object], limit_s: float = 20.0) -> None:
     end = time.monotonic() + limit_s
     while not what():
@@ -127,7 +138,13 @@ def wait_for(what: Callable[[], object], limit_s: float = 20.0) -> None:
 
 @contextlib.contextmanager
 def serving_process(
-    root: Path, *flags: str, token: str = "", promoted: bool = True, works: bool = False
+    root: Path,
+    *flags: str,
+    token: str = "",
+    promoted: bool = True,
+    works: bool = False,
+    others: int = 1,
+    keep_texts: bool = False,
 ) -> Iterator[Gateway]:
     home = make_home(root, promoted=promoted)
     log = root / "requests.jsonl"
@@ -143,7 +160,8 @@ def serving_process(
         settings = EngineSettings(command={command!r}, device="cpu")
         shown = Shown(Console(width=200))
         home = Home(Path({str(home.root)!r}))
-        serving.serve(home, "127.0.0.1", {port}, shown, settings, works={works})"""
+        options = serving.Options(works={works}, others={others}, keep_texts={keep_texts})
+        serving.serve(home, "127.0.0.1", {port}, shown, settings, options)"""
     environment = {**os.environ, auth.TOKEN_VARIABLE: token}
     with (root / "serve.log").open("w") as out:
         process = subprocess.Popen(
@@ -181,7 +199,7 @@ def gateway(shared: Gateway) -> Gateway:
 
 
 def test_models(gateway: Gateway) -> None:
-    (model,) = httpx.get(f"{gateway.url}/v1/models").json()["data"]
+    model = httpx.get(f"{gateway.url}/v1/models").json()["data"][0]
     assert (model["id"], model["root"], model["object"]) == ("champion", "one", "model")
     assert httpx.get(f"{gateway.url}/health").json() == {"status": "ok", "checkpoint": "one"}
 
@@ -213,7 +231,7 @@ def test_a_stream_comes_word_by_word(gateway: Gateway) -> None:
 
 def test_a_seed_is_taken_and_not_passed_on(gateway: Gateway) -> None:
     assert gateway.chat(seed=7, user="me").status_code == 200
-    forwarded = {**HELLO, "n": 1, "stream": False}
+    forwarded = {"model": "champion", "n": 1, "stream": False, "messages": HELLO["messages"]}
     body = json.dumps(forwarded, separators=(",", ":")).encode()
     assert gateway.events("arrived")[-1]["sha"] == hashlib.sha256(body).hexdigest()
 
@@ -221,7 +239,8 @@ def test_a_seed_is_taken_and_not_passed_on(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [
-        ({"model": "gpt-4"}, 404, "There is no model 'gpt-4'; 'champion' is."),
+        ({"model": "gpt-4"}, 404, "There is no model 'gpt-4': No checkpoint is called 'gpt-4'."),
+        ({"model": "round-7"}, 404, "No round 7 has trained a student."),
         ({"min_p": 0.1}, 400, "The parameter 'min_p' is not supported."),
         ({"extra_body": {}}, 400, "'extra_body' is not supported"),
         ({"stream_options": {"often": 1}}, 400, "'stream_options.often' is not supported"),
@@ -232,8 +251,15 @@ def test_a_seed_is_taken_and_not_passed_on(gateway: Gateway) -> None:
         ({"max_tokens": 8193}, 400, "max_tokens: "),
         ({"top_logprobs": 21}, 400, "top_logprobs: "),
         ({"messages": []}, 400, "messages: "),
-        ({"messages": [{"role": "tool", "content": "x"}]}, 400, "messages.0.role: "),
-        ({"messages": [{"role": "user", "content": ["x"]}]}, 400, "messages.0.content: "),
+        ({"messages": [{"role": "root", "content": "x"}]}, 400, "messages.0.role: "),
+        ({"messages": [{"role": "tool", "content": "x"}]}, 400, "tool_call_id belongs"),
+        ({"messages": [{"role": "user", "content": ["x"]}]}, 400, "messages.0.content."),
+        ({"messages": [{"role": "user"}]}, 400, "content is missing"),
+        (with_schema({"type": "string", "pattern": "(a+)+$"}), 400, "'pattern' of a schema"),
+        (with_schema({"type": "array", "maxItems": 10**6}), 400, "'maxItems' of a schema"),
+        (with_schema(nested(20)), 400, "nested at most 12 deep"),
+        (with_schema({"enum": ["x" * 20_000]}), 400, "at most 16 KiB"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, 400, "function.name: "),
         ({"stop": ["x"] * 65}, 400, "stop"),
     ],
 )
@@ -272,7 +298,7 @@ def test_a_body_just_within_the_limit_is_taken(gateway: Gateway) -> None:
 
 
 def test_other_routes_are_not_there(gateway: Gateway) -> None:
-    for path in ("/v1/completions", "/collective_rpc", "/docs", "/openapi.json", "/v1/models/x"):
+    for path in ("/v1/responses", "/collective_rpc", "/docs", "/openapi.json", "/v1/models/x"):
         response = httpx.get(gateway.url + path)
         assert response.status_code == 404
         assert response.json()["error"]["type"] == "invalid_request_error"

@@ -18,8 +18,9 @@ from teachers.records import Message
 Table = Literal["judgements", "scores"]
 """Where a judge's verdicts are: comparisons order by order, or grades."""
 
-Origin = Literal["round", "gate", "case", "gold"]
-"""Where a comparison comes from: a round's answers, its gate, a principle's cases, a gold file."""
+Origin = Literal["round", "gate", "case", "gold", "traffic"]
+"""Where a comparison comes from: a round's answers, its gate, a principle's cases, a gold file,
+answers that were served."""
 
 
 class Compared(NamedTuple):

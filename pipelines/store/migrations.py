@@ -528,6 +528,48 @@ def m020_tokens(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m021_exchanges(db: Database) -> None:
+    _run(
+        db,
+        """
+        create table exchanges (
+            id text primary key, name text not null, checkpoint_id text not null,
+            arm text not null check (arm in ('direct', 'canary', 'shadow')),
+            caller text not null, token_id text, status integer not null,
+            first_s real, seconds real not null,
+            prompt_tokens integer not null, completion_tokens integer not null,
+            request text, answer text, beside text, at real not null
+        ) strict""",
+        "create index exchanges_of_checkpoint on exchanges (checkpoint_id, at)",
+        "create index exchanges_of_token on exchanges (token_id, at)",
+        "create index exchanges_by_time on exchanges (at)",
+        """
+        create table feedback (
+            exchange_id text not null references exchanges (id), who text not null,
+            thumb text check (thumb in ('up', 'down')), over_id text references exchanges (id),
+            comment text not null, at real not null, primary key (exchange_id, who)
+        ) strict, without rowid""",
+        """
+        create table trials (
+            seq integer primary key, checkpoint_id text not null references checkpoints (id),
+            kind text not null check (kind in ('canary', 'shadow', 'compare')),
+            share real not null check (share > 0 and share <= 1),
+            started_at real not null, ended_at real, why text
+        ) strict""",
+        # There is one at a time.
+        "create unique index trial_that_runs on trials (ended_at is null) where ended_at is null",
+        # SQLite's own procedure for a check that lets more in (lang_altertable.html, section 7):
+        # what is stored stays as it is.
+        "pragma writable_schema = on",
+        "update sqlite_schema set sql = replace(sql, '''gold'')', '''gold'', ''traffic'')')"
+        " where type = 'table' and name = 'comparisons'",
+        "pragma writable_schema = reset",
+        "alter table tokens add column requests_per_minute integer",
+        "alter table tokens add column tokens_per_day integer",
+    )
+
+
 def _run(db: Database, *statements: str) -> None:
     for statement in statements:
         db.execute(statement)

@@ -26,13 +26,17 @@ class Token(NamedTuple):
     role: Role
     created_at: float
     revoked_at: float | None
+    requests_per_minute: int | None = None
+    """To students, at most."""
+    tokens_per_day: int | None = None
+    """Read and written by students for it, from midnight to midnight (UTC), at most."""
 
     def may(self, role: Role) -> bool:
         """Whether it is good for what needs this role."""
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-_COLUMNS = "id, name, role, created_at, revoked_at"
+_COLUMNS = "id, name, role, created_at, revoked_at, requests_per_minute, tokens_per_day"
 
 
 def digest(secret: str) -> str:
@@ -40,13 +44,20 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def add(db: Database, name: str, role: Role) -> str:
+def add(
+    db: Database,
+    name: str,
+    role: Role,
+    requests_per_minute: int | None = None,
+    tokens_per_day: int | None = None,
+) -> str:
     """Make a token; returns its secret, which is not kept."""
     secret = f"preceptor_{secrets.token_urlsafe(32)}"
     kept = digest(secret)
     db.execute(
-        "insert into tokens (id, digest, name, role, created_at) values (?, ?, ?, ?, ?)",
-        (kept[:12], kept, name, role, now()),
+        "insert into tokens (id, digest, name, role, created_at, requests_per_minute,"
+        " tokens_per_day) values (?, ?, ?, ?, ?, ?, ?)",
+        (kept[:12], kept, name, role, now(), requests_per_minute, tokens_per_day),
     )
     return secret
 

@@ -25,7 +25,7 @@ def label(
         str | None, typer.Option(help="Where that principle is: a path, a name or a version.")
     ] = None,
     origin: Annotated[
-        Literal["round", "gate", "case", "gold"],
+        Literal["round", "gate", "case", "gold", "traffic"],
         typer.Option(help="A round's answers, its gate's, principles' cases or a gold file's."),
     ] = "round",
     rank: Annotated[

@@ -16,6 +16,12 @@ def create(
     role: Annotated[
         str, typer.Option(help="read, label, run or admin; each may do what those before it may.")
     ] = "read",
+    requests_per_minute: Annotated[
+        int | None, typer.Option(help="To students, at most.", min=1)
+    ] = None,
+    tokens_per_day: Annotated[
+        int | None, typer.Option(help="That students read and write for it, at most.", min=1)
+    ] = None,
 ) -> None:
     """Make a token and print it, once: only its hash is kept."""
     from contextlib import closing
@@ -30,7 +36,7 @@ def create(
             f"There is no role {role!r}.", hint="There are: " + ", ".join(tokens.ROLES)
         )
     with closing(connect(output.home().store)) as db, transaction(db):
-        secret = tokens.add(db, name, found)
+        secret = tokens.add(db, name, found, requests_per_minute, tokens_per_day)
         tokens.audit(db, output.user(), f"token create {name} --role {role}")
     typer.echo(secret)
 

@@ -7,12 +7,12 @@ from typing import Any
 from tests.scripted.model import Said
 
 
-def completion(body: dict[str, Any], texts: list[str]) -> dict[str, Any]:
-    """The body of a chat completion; usage counts words."""
-    asked = sum(len(str(message["content"]).split()) for message in body["messages"])
+def completion(body: dict[str, Any], texts: list[str], request_id: str = "") -> dict[str, Any]:
+    """The body of a chat completion, named after the request; usage counts words."""
+    asked = sum(len(str(turn.get("content", "")).split()) for turn in body["messages"])
     said = sum(len(text.split()) for text in texts)
     return {
-        "id": "chatcmpl-scripted",
+        "id": f"chatcmpl-{request_id or 'scripted'}",
         "object": "chat.completion",
         "created": 0,
         "model": body["model"],
@@ -47,8 +47,12 @@ def token_completion(answers: Sequence[Said]) -> dict[str, Any]:
     return {"object": "text_completion", "choices": choices}
 
 
-def events(answer: dict[str, Any]) -> list[bytes]:
-    """A chat completion as server-sent events, a word at a time."""
+def events(answer: dict[str, Any], *, usage: bool = False) -> list[bytes]:
+    """A chat completion as server-sent events, a word at a time.
+
+    Args:
+        usage: whether it ends with what it took.
+    """
     deltas: list[tuple[int, dict[str, str], str | None]] = []
     for choice in answer["choices"]:
         words = choice["message"]["content"].split(" ")
@@ -64,5 +68,8 @@ def events(answer: dict[str, Any]) -> list[bytes]:
         {**head, "choices": [{"index": index, "delta": delta, "finish_reason": reason}]}
         for index, delta, reason in deltas
     ]
-    chunks.append({**head, "choices": [], "usage": answer["usage"]})
-    return [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks] + [b"data: [DONE]\n\n"]
+    if usage:
+        chunks.append({**head, "choices": [], "usage": answer["usage"]})
+    # Without spaces, as vLLM writes them.
+    lines = [json.dumps(chunk, separators=(",", ":")) for chunk in chunks]
+    return [f"data: {line}\n\n".encode() for line in [*lines, "[DONE]"]]

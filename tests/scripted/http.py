@@ -9,6 +9,8 @@ class Request(NamedTuple):
     path: str
     authorization: str
     body: bytes
+    id: str = ""
+    """As its caller names it."""
 
 
 async def read_request(reader: StreamReader) -> Request | None:
@@ -21,7 +23,8 @@ async def read_request(reader: StreamReader) -> Request | None:
     method, path, _ = first.split(" ", 2)
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Request(method, path, headers.get("authorization", ""), body)
+    told = headers.get("authorization", ""), body, headers.get("x-request-id", "")
+    return Request(method, path, *told)
 
 
 def response(body: bytes, status: int = 200, headers: str = "") -> bytes:

@@ -14,7 +14,7 @@ _ANSWER = re.compile(r"<answer>\n(.*?)\n</answer>", re.DOTALL)
 
 def revision(body: dict[str, Any]) -> list[str]:
     """The critique or the revision that is asked for; nothing if neither is."""
-    messages = [str(message["content"]) for message in body["messages"]]
+    messages = [str(message.get("content", "")) for message in body["messages"]]
     answer = found[1] if (found := _ANSWER.search(messages[0])) else ""
     if messages[-1].endswith(_CRITIQUE):
         return [f"It has {len(answer.split())} words, and none of them is warm."]

@@ -84,7 +84,9 @@ class Server:
             return False
         status, answer = self._answer(request, about["body"])
         if status == 200 and about["body"].get("stream"):
-            return await self._stream(answer, reader, writer)
+            options = about["body"].get("stream_options") or {}
+            pieces = events(answer, usage=bool(options.get("include_usage")))
+            return await self._stream(pieces, reader, writer)
         if "choices" in answer and not await self._wait(self._script.delay_s, reader):
             return False
         writer.write(response(json.dumps(answer).encode(), status))
@@ -109,7 +111,8 @@ class Server:
                     return 400, {"error": {"message": f"{missing} is not supported"}}
                 if manner and (judged := verdict(body, manner)):
                     return 200, judged
-                return 200, completion(body, revision(body) or self._answers(body))
+                texts = revision(body) or self._answers(body)
+                return 200, completion(body, texts, request.id)
             case "POST", "/v1/completions":
                 return 200, self._completion(body)
             case "POST", "/collective_rpc" if body.get("method") == "reload_weights":
@@ -140,11 +143,10 @@ class Server:
         return {"object": "text_completion", "choices": [choice]}
 
     async def _stream(
-        self, answer: dict[str, Any], reader: StreamReader, writer: StreamWriter
+        self, pieces: list[bytes], reader: StreamReader, writer: StreamWriter
     ) -> bool:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n")
         writer.write(b"transfer-encoding: chunked\r\n\r\n")
-        pieces = events(answer)
         for piece in pieces:
             if not await self._wait(self._script.delay_s / len(pieces), reader):
                 return False

@@ -1,0 +1,155 @@
+"""What students were asked and answered, and what people said of it."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from sqlite_utils import Database
+
+from pipelines.store.connection import now
+from teachers.errors import ConfigError
+
+Arm = Literal["direct", "canary", "shadow"]
+"""Asked by name; asked for the champion and given to its candidate; asked beside it."""
+Thumb = Literal["up", "down"]
+KEPT_DAYS = 30.0
+
+
+class Exchange(NamedTuple):
+    """A request and its answer; their texts only where they were to be kept."""
+
+    id: str
+    name: str
+    """What was asked for."""
+    checkpoint_id: str
+    """Who answered: a checkpoint, or `base`."""
+    arm: Arm
+    caller: str
+    token_id: str | None
+    status: int
+    """As in HTTP; 499 if the caller hung up, 502 if the answer broke off."""
+    first_s: float | None
+    """Seconds to the first of the answer."""
+    seconds: float
+    prompt_tokens: int
+    completion_tokens: int
+    request: str | None
+    """JSON, as the student was asked."""
+    answer: str | None
+    """Of several answers the first."""
+    beside: str | None
+    """The exchange that this one was made beside."""
+    at: float
+
+
+class Figures(NamedTuple):
+    """How a checkpoint has answered."""
+
+    n: int
+    failed: int
+    first_s: Sequence[float]
+    """Seconds to the first of each answer that came."""
+
+
+_IN_TRIAL = "name = 'champion'"
+_FIELDS = ", ".join(Exchange._fields)
+
+
+def add(db: Database, exchanges: Sequence[Exchange]) -> None:
+    marks = ", ".join("?" * len(Exchange._fields))
+    db.conn.executemany(f"insert or ignore into exchanges values ({marks})", exchanges)
+
+
+def exchange(db: Database, exchange_id: str) -> Exchange:
+    """By its id.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    row = db.execute(f"select {_FIELDS} from exchanges where id = ?", (exchange_id,)).fetchone()
+    if row is None:
+        raise ConfigError(
+            f"There is no answer {exchange_id!r}.",
+            hint="Its id is the answer's `id`, or its header x-preceptor-exchange; it is known "
+            "about a second after the answer's end.",
+        )
+    return Exchange(*row)
+
+
+def beside_each_other(db: Database, ids: Sequence[str]) -> list[tuple[Exchange, Exchange]]:
+    """Of these exchanges, those that were made beside another, with both texts kept: both."""
+    marks = ", ".join("?" * len(ids))
+    columns = ", ".join(
+        f"{side}.{field}" for side in ("first", "second") for field in Exchange._fields
+    )
+    rows = db.execute(
+        f"select {columns} from exchanges second join exchanges first on first.id = second.beside"
+        f" where (first.id in ({marks}) or second.id in ({marks}))"
+        " and first.answer is not null and second.answer is not null",
+        (*ids, *ids),
+    )
+    width = len(Exchange._fields)
+    return [(Exchange(*row[:width]), Exchange(*row[width:])) for row in rows]
+
+
+def of_candidate(
+    db: Database, checkpoint_id: str, since: float, until: float | None = None
+) -> Figures:
+    """How a checkpoint has answered in the champion's place or beside it, between two times."""
+    return _figures(
+        db, f"{_IN_TRIAL} and arm <> 'direct' and checkpoint_id = ?", since, until, checkpoint_id
+    )
+
+
+def of_champion(db: Database, since: float, until: float | None = None) -> Figures:
+    """How the champion has answered between two times."""
+    return _figures(db, f"{_IN_TRIAL} and arm = 'direct'", since, until)
+
+
+def _figures(db: Database, where: str, since: float, until: float | None, *values: str) -> Figures:
+    # What callers broke off says nothing of who answered.
+    rows = db.execute(
+        f"select status, first_s from exchanges where at >= ? and at < coalesce(?, 1e12)"
+        f" and status <> 499 and {where}",
+        (since, until, *values),
+    ).fetchall()
+    failed = sum(status >= 500 for status, _ in rows)
+    return Figures(len(rows), failed, [first for _, first in rows if first is not None])
+
+
+def spent(db: Database, token_id: str, since: float) -> int:
+    """Tokens that were read and written for a key since a time."""
+    row = db.execute(
+        "select coalesce(sum(prompt_tokens + completion_tokens), 0) from exchanges"
+        " where token_id = ? and at >= ?",
+        (token_id, since),
+    ).fetchone()
+    return int(row[0])
+
+
+def forget(db: Database) -> None:
+    """Leave out what is older than `KEPT_DAYS`, unless somebody has said something of it."""
+    db.execute(
+        "delete from exchanges where at < ? and id not in (select exchange_id from feedback)"
+        " and id not in (select over_id from feedback where over_id is not null)",
+        (now() - KEPT_DAYS * 86400,),
+    )
+
+
+def add_feedback(
+    db: Database,
+    exchange_id: str,
+    who: str,
+    thumb: Thumb | None,
+    over: str | None,
+    comment: str,
+) -> None:
+    """Keep what somebody says of an answer; what the same one says later takes its place.
+
+    Args:
+        over: the answer to the same request that is worse.
+    """
+    db.execute(
+        "insert or replace into feedback (exchange_id, who, thumb, over_id, comment, at)"
+        " values (?, ?, ?, ?, ?, ?)",
+        (exchange_id, who, thumb, over, comment, now()),
+    )

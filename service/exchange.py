@@ -1,0 +1,124 @@
+"""An exchange with a student while it lasts: its times, what it took and, if wanted, its texts."""
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines.store.exchanges import Arm
+from pipelines.store.exchanges import Exchange as Stored
+from service.asked import Asked
+from service.redaction import blotted, redacted
+
+_END = b"\n\n"
+# How vLLM begins the event that says what a stream has taken: it has no choices.
+_USAGE = b'"choices":[]'
+_DONE = b"[DONE]"
+
+
+class Exchange:
+    """One request to one student, from its arrival to the answer's end.
+
+    Args:
+        asked: the request.
+        checkpoint: who answers.
+        arm: how it came to that student.
+        caller: who asks.
+        token_id: of the token that was shown.
+        keep: whether the texts are kept.
+        beside: the exchange that this one is made beside.
+    """
+
+    def __init__(
+        self,
+        asked: Asked,
+        checkpoint: str,
+        arm: Arm,
+        caller: str,
+        token_id: str | None = None,
+        *,
+        keep: bool = False,
+        beside: str | None = None,
+    ) -> None:
+        self.id = secrets.token_hex(16)
+        self.asked, self.checkpoint, self.keep = asked, checkpoint, keep
+        self._who = (arm, caller, token_id, beside)
+        self._began, self._at = time.monotonic(), time.time()
+        self._first_s: float | None = None
+        self._rest = b""
+        self._events: list[bytes] = []
+        self._usage: bytes | None = None
+        self._body: bytes | None = None
+
+    def came(self, chunk: bytes) -> bytes:
+        """Take a piece of a stream; returns what of it is to be passed on, whole events only."""
+        if self._first_s is None:
+            self._first_s = time.monotonic() - self._began
+        *events, self._rest = (self._rest + chunk).split(_END)
+        return b"".join(event + _END for event in events if self._passes(event))
+
+    def _passes(self, event: bytes) -> bool:
+        if _USAGE in event:
+            self._usage = event
+            return self.asked.wants_usage
+        if self.keep:
+            self._events.append(event)
+        return True
+
+    def came_whole(self, body: bytes) -> None:
+        """Take an answer that is no stream."""
+        self._first_s = time.monotonic() - self._began
+        self._body = body
+
+    def stored(self, status: int) -> Stored:
+        """The exchange as it is kept."""
+        answer = _read(self._body) if self._body is not None else {}
+        usage = answer.get("usage") if self._body is not None else _data(self._usage).get("usage")
+        usage = usage if isinstance(usage, dict) else {}
+        arm, caller, token_id, beside = self._who
+        return Stored(
+            id=self.id,
+            name=self.asked.model,
+            checkpoint_id=self.checkpoint,
+            arm=arm,
+            caller=caller,
+            token_id=token_id,
+            status=status,
+            first_s=self._first_s if status < 400 else None,
+            seconds=time.monotonic() - self._began,
+            prompt_tokens=int(usage.get("prompt_tokens") or 0),
+            completion_tokens=int(usage.get("completion_tokens") or 0),
+            request=json.dumps(blotted(self.asked.forwarded())) if self.keep else None,
+            answer=redacted(self._text(answer)) if self.keep and status < 400 else None,
+            beside=beside,
+            at=self._at,
+        )
+
+    def _text(self, answer: Mapping[str, Any]) -> str:
+        if self._body is not None:
+            return _said(answer, "message")
+        return "".join(_said(_data(event), "delta") for event in self._events)
+
+
+def _data(event: bytes | None) -> dict[str, Any]:
+    """What an event of a stream carries."""
+    body = (event or b"").removeprefix(b"data: ")
+    return {} if body == _DONE else _read(body)
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _said(answer: Mapping[str, Any], where: str) -> str:
+    """The text of the first of several answers, of a chat or a completion."""
+    choices: Sequence[Mapping[str, Any]] = answer.get("choices") or []
+    for choice in choices:
+        if choice.get("index") == 0:
+            return str((choice.get(where) or choice).get("content") or choice.get("text") or "")
+    return ""

@@ -1,0 +1,68 @@
+"""Writes down exchanges, a second's at a time, so that nobody's answer waits for the store."""
+
+import asyncio
+from contextlib import closing
+
+from pipelines import feedback
+from pipelines.home import Home
+from pipelines.store import exchanges
+from pipelines.store.connection import connect, transaction
+from service.exchange import Exchange
+from service.limits import Limits
+from teachers.errors import StoreError
+
+EVERY_S = 1.0
+_FORGET_EVERY_S = 3600.0
+# Beyond it, what cannot be written is not kept in memory either.
+_MOST_WAITING = 10_000
+
+
+class Recorder:
+    """Keeps what students were asked, and answered.
+
+    Args:
+        home: whose store.
+        limits: who counts the tokens of each key.
+        keep: whether the texts are kept as well.
+    """
+
+    def __init__(self, home: Home, limits: Limits, *, keep: bool = False) -> None:
+        self._home, self._limits = home, limits
+        self.keep = keep
+        self._waiting: list[exchanges.Exchange] = []
+
+    def ended(self, exchange: Exchange, status: int) -> None:
+        """Take an exchange that is over."""
+        one = exchange.stored(status)
+        self._limits.spend(one.token_id, one.prompt_tokens + one.completion_tokens)
+        if len(self._waiting) < _MOST_WAITING:
+            self._waiting.append(one)
+
+    async def watch(self) -> None:
+        """Write every second; never returns."""
+        forgot = -_FORGET_EVERY_S
+        while True:
+            await asyncio.sleep(EVERY_S)
+            await self.write()
+            at = asyncio.get_running_loop().time()
+            if at - forgot > _FORGET_EVERY_S:
+                forgot = at
+                await asyncio.to_thread(self._change)
+
+    async def write(self) -> None:
+        """Write what waits; it goes on waiting while the store cannot be written."""
+        some, self._waiting = self._waiting, []
+        if some and not await asyncio.to_thread(self._change, some):
+            self._waiting = some + self._waiting
+
+    def _change(self, some: list[exchanges.Exchange] | None = None) -> bool:
+        try:
+            with closing(connect(self._home.store)) as db, transaction(db):
+                if some is None:
+                    exchanges.forget(db)
+                else:
+                    exchanges.add(db, some)
+                    feedback.compare(db, [one.id for one in some if one.answer is not None])
+        except StoreError:
+            return False
+        return True

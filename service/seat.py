@@ -1,0 +1,127 @@
+"""One model server, the checkpoint that answers there, and the line in front of it."""
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import httpx
+
+from pipelines.home import Home
+from pipelines.store import checkpoints
+from pipelines.store.checkpoints import Base
+from pipelines.store.connection import connect
+from pipelines.training.job import RunFolder
+from service.line import Line
+from teachers.engine import Engine
+from teachers.errors import ConfigError
+from teachers.sync import Probe
+from teachers.weights import Weights, checked
+
+BASE = "base"
+
+
+class Served(NamedTuple):
+    """What is to be served: weights, what the trainer measured on them, and a name for them."""
+
+    weights: Weights
+    probe: Probe
+    identity: str
+    """The checkpoint's id, or `base`."""
+
+
+def found(home: Home, identity: str | None) -> Served | None:
+    """A checkpoint by its id, or the base; None before there is a store or a base.
+
+    Raises:
+        ConfigError: its files are not what was trained.
+    """
+    if not home.store.is_file():
+        return None
+    with closing(connect(home.store)) as db:
+        if identity is None:
+            base = checkpoints.last_base(db)
+            return _base(base) if base else None
+        checkpoint = checkpoints.checkpoint(db, identity)
+    weights = checked(checkpoint.merged)
+    if weights.fingerprint != checkpoint.weights:
+        raise ConfigError(
+            f"{checkpoint.merged} is not what was trained: its files have changed.",
+            hint="preceptor rollback serves the checkpoint before it.",
+        )
+    return Served(weights, Probe.read(RunFolder(checkpoint.merged.parent).probe), checkpoint.id)
+
+
+def _base(base: Base) -> Served:
+    return Served(checked(base.path), Probe.read(base.run_folder / "probe.json"), BASE)
+
+
+class Seat:
+    """A model server that answers from one checkpoint at a time.
+
+    Args:
+        engine: the server; it runs already.
+        served: what it answers from.
+    """
+
+    def __init__(self, engine: Engine, served: Served) -> None:
+        self.engine = engine
+        self.identity = served.identity
+        self.since = time.time()
+        """When it came to this checkpoint, in seconds since 1970."""
+        self.line = Line(engine.settings.max_num_seqs)
+        self.used_at = time.monotonic()
+        self.gone = False
+        """Whether it was stopped: whoever has waited for a place has to ask again."""
+        self._http = httpx.AsyncClient(
+            timeout=httpx.Timeout(600.0, connect=5.0),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            trust_env=False,
+        )
+
+    async def send(self, path: str, body: dict[str, Any], request_id: str) -> httpx.Response:
+        """Forward a request; the answer's body is still to be read.
+
+        Args:
+            path: the server's route.
+            body: without `model`.
+            request_id: the answer's id is made of it.
+        """
+        request = self._http.build_request(
+            "POST",
+            f"http://127.0.0.1:{self.engine.port}{path}",
+            json={"model": self.engine.name, **body},
+            # The answer is passed on as it comes, so it must not come compressed.
+            headers={
+                "Authorization": f"Bearer {self.engine.key}",
+                "Accept-Encoding": "identity",
+                "X-Request-Id": request_id,
+            },
+        )
+        self.used_at = time.monotonic()
+        answer = await self._http.send(request, stream=True)
+        self.engine.worked()
+        return answer
+
+    async def change(self, served: Served) -> None:
+        """Answer from another checkpoint, once the answers under way are finished.
+
+        Raises:
+            SyncMismatch: the server does not serve it; it goes on with what it served.
+        """
+
+        async def load() -> None:
+            await self.engine.load(served.weights, served.probe)
+            self.identity, self.since = served.identity, time.time()
+
+        await self.quietly(load)
+
+    async def quietly(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Act while no request is in front of the server."""
+        async with self.line.shut(empty=self.engine.running):
+            await act()
+
+    async def stop(self) -> None:
+        self.gone = True
+        await self._http.aclose()
+        await self.engine.stop()
