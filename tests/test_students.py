@@ -289,15 +289,32 @@ def test_a_canary_answers_its_share_and_a_user_stays_with_it(gateway: Gateway) -
     assert trial(gateway)["candidate"]["failed"] == 0
 
 
+def made(number: int, arm: exchanges.Arm, checkpoint: str, status: int) -> Exchange:
+    """An exchange as it would be stored now."""
+    return Exchange(
+        id=f"made {number} {arm}",
+        name="champion",
+        checkpoint_id=checkpoint,
+        arm=arm,
+        caller="",
+        token_id=None,
+        status=status,
+        first_s=0.1,
+        seconds=1.0,
+        prompt_tokens=1,
+        completion_tokens=1,
+        request=None,
+        answer=None,
+        beside=None,
+        at=time.time(),
+    )
+
+
 def test_a_canary_that_fails_loses_its_share(gateway: Gateway) -> None:
     try_(gateway, checkpoint="two", share=0.5)
     wait_for(lambda: any(who(gateway.chat()) == "two" for _ in range(10)))
-    at = time.time()
-    rows = [
-        Exchange(f"e{n}{arm}", "champion", c, arm, "", None, status, 0.1, 1, 1, 1, *[None] * 3, at)
-        for arm, c, status in (("canary", "two", 502), ("direct", "one", 200))
-        for n in range(20)
-    ]
+    rows = [made(n, "canary", "two", 502) for n in range(20)]
+    rows += [made(n, "direct", "one", 200) for n in range(20)]
     with closing(connect(gateway.home.store)) as db, transaction(db):
         exchanges.add(db, rows)
     wait_for(lambda: trial(gateway)["ended_at"], limit_s=5)
