@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-import httpx
+from aiohttp import ClientConnectionError, ClientResponse
 from fastapi import HTTPException, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.requests import ClientDisconnect
@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from service.exchange import Exchange
 from service.line import Full
 from service.recorder import Recorder
-from service.seat import Seat
+from service.seat import LOST, Seat
 
 STALLED_S = 60.0
 GONE = 499
@@ -38,13 +38,13 @@ async def ask(
     """
     try:
         answer = await _unless_gone(request, _asked(seat, exchange, caller))
-        if exchange.asked.stream and answer.is_success:
+        if exchange.asked.stream and answer.ok:
             return _Relay(answer, seat, exchange, recorder)
         return await _whole(answer, seat, exchange, request, recorder)
     except Full as full:
         recorder.ended(exchange, 503)
         raise HTTPException(503, "Too many requests wait already.", {"Retry-After": "5"}) from full
-    except httpx.HTTPError as lost:
+    except LOST as lost:
         recorder.ended(exchange, BROKEN)
         raise HTTPException(503, _RESTARTS, _SOON) from lost
     except ClientDisconnect:
@@ -52,12 +52,12 @@ async def ask(
         raise
 
 
-async def _asked(seat: Seat, exchange: Exchange, caller: str) -> httpx.Response:
+async def _asked(seat: Seat, exchange: Exchange, caller: str) -> ClientResponse:
     """The answer's head; its body is still to be read, and the place to be given up."""
     await seat.line.enter(caller)
     try:
         if seat.gone:
-            raise httpx.ConnectError("the server was stopped while this waited")
+            raise ClientConnectionError("the server was stopped while this waited")
         # Only now: whoever waited may have waited for a change.
         exchange.checkpoint = seat.identity
         return await seat.send(exchange.asked.path, exchange.asked.forwarded(), exchange.id)
@@ -67,7 +67,7 @@ async def _asked(seat: Seat, exchange: Exchange, caller: str) -> httpx.Response:
 
 
 async def _whole(
-    answer: httpx.Response,
+    answer: ClientResponse,
     seat: Seat,
     exchange: Exchange,
     request: Request,
@@ -75,14 +75,14 @@ async def _whole(
 ) -> Response:
     """An answer that is no stream: passed on only if all of it came."""
     try:
-        body = await _unless_gone(request, answer.aread())
+        body = await _unless_gone(request, answer.read())
     finally:
         seat.line.leave()
-        await answer.aclose()
+        answer.close()
     exchange.came_whole(body)
-    recorder.ended(exchange, answer.status_code)
+    recorder.ended(exchange, answer.status)
     kind = answer.headers.get("content-type", "application/json")
-    return Response(body, answer.status_code, _headers(exchange), media_type=kind)
+    return Response(body, answer.status, _headers(exchange), media_type=kind)
 
 
 class _Relay(StreamingResponse):
@@ -90,10 +90,10 @@ class _Relay(StreamingResponse):
     that ends."""
 
     def __init__(
-        self, answer: httpx.Response, seat: Seat, exchange: Exchange, recorder: Recorder
+        self, answer: ClientResponse, seat: Seat, exchange: Exchange, recorder: Recorder
     ) -> None:
         kind = answer.headers.get("content-type", "text/event-stream")
-        super().__init__(self._events(), answer.status_code, _headers(exchange), media_type=kind)
+        super().__init__(self._events(), answer.status, _headers(exchange), media_type=kind)
         self._answer, self._seat = answer, seat
         self._exchange, self._recorder = exchange, recorder
         self._status = GONE
@@ -110,15 +110,15 @@ class _Relay(StreamingResponse):
             self._seat.line.leave()
             self._recorder.ended(self._exchange, self._status)
             # Also when the caller hung up: closing makes the server stop generating.
-            await self._answer.aclose()
+            self._answer.close()
 
     async def _events(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._answer.aiter_raw():
+            async for chunk in self._answer.content.iter_any():
                 if passed := self._exchange.came(chunk):
                     yield passed
-            self._status = self._answer.status_code
-        except httpx.HTTPError:
+            self._status = self._answer.status
+        except LOST:
             # What has come has been passed on: the error is the stream's last event.
             self._status = BROKEN
             detail = {"message": _RESTARTS, "type": "server_error", "code": 503}

@@ -1,11 +1,12 @@
 """One model server, the checkpoint that answers there, and the line in front of it."""
 
+import json
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from typing import Any, NamedTuple
 
-import httpx
+import aiohttp
 
 from pipelines.home import Home
 from pipelines.store import checkpoints
@@ -19,6 +20,8 @@ from teachers.sync import Probe
 from teachers.weights import Weights, checked
 
 BASE = "base"
+LOST = (aiohttp.ClientError, TimeoutError)
+"""How it shows that a model server is not there, or hung up."""
 
 
 class Served(NamedTuple):
@@ -73,33 +76,40 @@ class Seat:
         self.used_at = time.monotonic()
         self.gone = False
         """Whether it was stopped: whoever has waited for a place has to ask again."""
-        self._http = httpx.AsyncClient(
-            timeout=httpx.Timeout(600.0, connect=5.0),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-            trust_env=False,
+        self._http = aiohttp.ClientSession(
+            # Model servers close what is idle for 5 s: no request is sent into that moment.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=600.0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
         )
 
-    async def send(self, path: str, body: dict[str, Any], request_id: str) -> httpx.Response:
-        """Forward a request; the answer's body is still to be read.
+    async def send(
+        self, path: str, body: dict[str, Any], request_id: str
+    ) -> aiohttp.ClientResponse:
+        """Forward a request; the answer's body is still to be read, or to be closed.
 
         Args:
             path: the server's route.
             body: without `model`.
             request_id: the answer's id is made of it.
+
+        Raises:
+            One of `LOST`: the server is not there, or hung up.
         """
-        request = self._http.build_request(
-            "POST",
+        whole = json.dumps({"model": self.engine.name, **body}, separators=(",", ":"))
+        self.used_at = time.monotonic()
+        answer = await self._http.post(
             f"http://127.0.0.1:{self.engine.port}{path}",
-            json={"model": self.engine.name, **body},
+            data=whole.encode(),
             # The answer is passed on as it comes, so it must not come compressed.
             headers={
                 "Authorization": f"Bearer {self.engine.key}",
+                "Content-Type": "application/json",
                 "Accept-Encoding": "identity",
                 "X-Request-Id": request_id,
             },
         )
-        self.used_at = time.monotonic()
-        answer = await self._http.send(request, stream=True)
         self.engine.worked()
         return answer
 
@@ -123,5 +133,5 @@ class Seat:
 
     async def stop(self) -> None:
         self.gone = True
-        await self._http.aclose()
+        await self._http.close()
         await self.engine.stop()

@@ -2,15 +2,13 @@
 
 import asyncio
 
-import httpx
-
 from pipelines.store.exchanges import Arm
 from service.asked import Asked
 from service.exchange import Exchange
 from service.line import Full
 from service.recorder import Recorder
 from service.relay import BROKEN
-from service.seat import Seat
+from service.seat import LOST, Seat
 
 MOST = 8
 _ARM: Arm = "shadow"
@@ -53,9 +51,9 @@ class Shadows:
         try:
             asked = exchange.asked
             answer = await seat.send(asked.path, asked.forwarded(), exchange.id)
-            exchange.came_whole(await answer.aread())
-            status = answer.status_code
-        except httpx.HTTPError:
+            exchange.came_whole(await answer.read())
+            status = answer.status
+        except LOST:
             pass
         finally:
             seat.line.leave()

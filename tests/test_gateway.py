@@ -374,12 +374,19 @@ def test_before_anything_was_promoted_it_says_so_and_then_it_serves(tmp_path: Pa
         assert gateway.answers_from("one")
 
 
+def works(process: psutil.Process) -> bool:
+    """Whether it is a worker, and no dead one."""
+    try:
+        return "worker" in process.cmdline()
+    except psutil.Error:
+        return False
+
+
 def test_a_worker_runs_beside_it_comes_back_when_killed_and_ends_with_it(tmp_path: Path) -> None:
     with serving_process(tmp_path, promoted=False, works=True) as served:
 
         def workers() -> list[psutil.Process]:
-            children = psutil.Process(served.process.pid).children()
-            return [one for one in children if "worker" in one.cmdline()]
+            return [one for one in psutil.Process(served.process.pid).children() if works(one)]
 
         wait_for(workers)
         [first] = workers()

@@ -342,24 +342,20 @@ def test_answers_side_by_side_become_comparisons_to_label(gateway: Gateway) -> N
     try_(gateway, checkpoint="two", kind="compare", share=1.0)
     turn = {"role": "user", "content": "What is 3 + 4, and is it prime?"}
 
-    def compared() -> bool:
+    def compared() -> list[Any]:
         assert who(gateway.chat(messages=[turn])) == "one"
         time.sleep(1.2)
+        sql = "select conversation, first, second from comparisons where source = 'traffic'"
         with closing(connect(gateway.home.store)) as db:
-            found = list(labels.unlabelled(db, "ann", None, "traffic"))
-        return any(one.comparison.conversation[0].content == turn["content"] for one in found)
+            return [row for row in db.execute(sql) if turn["content"] in row[0]]
 
-    # Both students of the script say the same of a sum unless their weights differ in skill.
-    rows = gateway.home.store
-    wait_for(lambda: compared() or beside(rows), limit_s=15)
-    assert beside(rows)
-
-
-def beside(store: Path) -> bool:
-    """Whether a shadow was kept, with its text."""
-    with closing(connect(store)) as db:
-        sql = "select count(*) from exchanges where beside is not null and answer is not null"
-        return bool(db.execute(sql).fetchone()[0])
+    wait_for(compared, limit_s=15)
+    [(conversation, first, second)] = compared()
+    assert json.loads(conversation) == [turn]
+    assert "= 7" in first + second
+    with closing(connect(gateway.home.store)) as db:
+        sql = "select distinct checkpoint_id from exchanges where beside is not null"
+        assert db.execute(sql).fetchall() == [("two",)]
 
 
 @pytest.mark.parametrize(
