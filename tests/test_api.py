@@ -22,7 +22,7 @@ from service.auth import Door
 from service.routes.rows import KINDS
 from teachers.records import Prompt
 from tests.commands import Cli
-from tests.test_gateway import make_home
+from tests.served import make_home
 
 HERE = "http://127.0.0.1"
 SUMS = {"name": "sums", "supply": {"generators": [{"generator": "chain_sum", "held_out": 100}]}}

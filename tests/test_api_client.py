@@ -12,7 +12,7 @@ from pipelines.store.connection import connect, transaction
 from service.client import Client, Refused
 from service.routes.rows import Checkpoint, Prompt
 from teachers.records import Prompt as Made
-from tests.test_gateway import Gateway, serving_process
+from tests.served import Gateway, serving_process
 
 SUMS = {"name": "sums", "supply": {"generators": [{"generator": "chain_sum", "held_out": 100}]}}
 PROMPTS = 450

@@ -14,7 +14,7 @@ from pipelines.home import Home
 from service.app import PREFIX, create_api
 from service.auth import Door
 from service.problems import explain_errors
-from tests.test_gateway import make_home
+from tests.served import make_home
 
 RIGHT = {"Authorization": "Bearer secret"}
 EACH, IN_ALL = 80, 2000

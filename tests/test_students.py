@@ -28,7 +28,7 @@ from service.traffic import worse
 from teachers.errors import ConfigError
 from teachers.progress import Silent
 from tests.commands import Cli
-from tests.test_gateway import HELLO, Gateway, make_home, serving_process, wait_for
+from tests.served import HELLO, Gateway, make_home, serving_process, wait_for
 
 
 @pytest.fixture(scope="module")
