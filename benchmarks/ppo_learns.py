@@ -122,8 +122,11 @@ def _shortened(recipe: Recipe) -> Recipe:
 
 def _shared(recipe: Recipe) -> Recipe:
     """On a CPU in two processes, which compute what one would, and sooner."""
-    train = recipe.train.model_copy(update={"processes": 1 if has_nvidia() else 2})
-    return recipe.model_copy(update={"train": train})
+    processes = 1 if has_nvidia() else 2
+    share = recipe.rollouts.size // (recipe.rollouts.updates * processes)
+    changed = {"processes": processes, "batch_size": min(recipe.train.batch_size, share)}
+    shared = recipe.model_copy(update={"train": recipe.train.model_copy(update=changed)})
+    return Recipe.model_validate(shared.model_dump())
 
 
 async def _round(recipe: Recipe, home: Home, base: str | None = None) -> Outcome:

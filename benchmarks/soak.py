@@ -59,10 +59,11 @@ from pathlib import Path
 from rich.console import Console
 from pipelines.home import Home
 from service import serving
+from service.options import Options
 from service.progress import Shown
 from teachers.engine import EngineSettings
 home, shown = Home(Path({home!r})), Shown(Console())
-serving.serve(home, "127.0.0.1", {port}, shown, {settings}, serving.Options(works=True))
+serving.serve(home, "127.0.0.1", {port}, shown, {settings}, Options(works=True))
 """
 
 

@@ -8,7 +8,7 @@ from pipelines.home import Home
 from pipelines.store import checkpoints
 from pipelines.store.checkpoints import CHAMPION
 from pipelines.store.connection import connect
-from service.seat import Seat, Served, found
+from service.seat import ANSWER_LIMIT_S, Seat, Served, found
 from teachers.engine import Engine, EngineSettings
 from teachers.errors import PreceptorError
 from teachers.progress import Progress
@@ -42,14 +42,20 @@ class Champion:
         home: whose champion.
         progress: who is told about starts, changes and what stands in their way.
         settings: how the server is started.
+        limit_s: longest that an answer may take.
     """
 
     name = CHAMPION
 
     def __init__(
-        self, home: Home, progress: Progress, settings: EngineSettings | None = None
+        self,
+        home: Home,
+        progress: Progress,
+        settings: EngineSettings | None = None,
+        limit_s: float = ANSWER_LIMIT_S,
     ) -> None:
         self._home, self._settings, self._progress = home, settings, progress
+        self._limit_s = limit_s
         self._refused = self._trouble = ""
         self.seat: Seat | None = None
         """Where it answers; None as long as there is nothing to serve."""
@@ -72,7 +78,7 @@ class Champion:
             progress=self._progress,
         )
         await engine.start()
-        self.seat = Seat(engine, served)
+        self.seat = Seat(engine, served, self._limit_s)
 
     async def stop(self) -> None:
         if self.seat is not None:

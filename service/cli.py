@@ -216,6 +216,9 @@ def serve(
     others: Annotated[
         int, typer.Option(help="Students served beside the champion at once, at most.", min=0)
     ] = 1,
+    answer_limit: Annotated[
+        float, typer.Option(help="Longest that an answer may take, in seconds.", min=1)
+    ] = 600.0,
     log_traffic: Annotated[
         bool,
         typer.Option(help="Keep what students are asked and answer, personal data blotted out."),
@@ -224,13 +227,14 @@ def serve(
 ) -> None:
     """Serve the API, and students behind an OpenAI-compatible address; work on queued runs."""
     from service import serving
+    from service.options import Options
     from service.progress import Shown
 
     home, console = output.home(), output.console()
     if stop:
         console.print("stopped" if serving.stop(home) else "nothing was being served")
         return
-    options = serving.Options(works=worker, others=others, keep_texts=log_traffic)
+    options = Options(worker, others, answer_limit, log_traffic)
     if background:
         server = serving.serve_in_background(home, host, port, Shown(console), options)
         console.print(f"serving at {server.url}")

@@ -15,6 +15,7 @@ _END = b"\n\n"
 # How vLLM begins the event that says what a stream has taken: it has no choices.
 _USAGE = b'"choices":[]'
 _DONE = b"[DONE]"
+_LONGEST_EVENT = 1024 * 1024
 
 
 class Exchange:
@@ -49,13 +50,19 @@ class Exchange:
         self._rest = b""
         self._events: list[bytes] = []
         self._usage: bytes | None = None
-        self._body: bytes | None = None
+        self._whole: dict[str, Any] = {}
 
     def came(self, chunk: bytes) -> bytes:
-        """Take a piece of a stream; returns what of it is to be passed on, whole events only."""
+        """Take a piece of a stream; returns what of it is to be passed on, whole events only.
+
+        Raises:
+            ValueError: these are no events.
+        """
         if self._first_s is None:
             self._first_s = time.monotonic() - self._began
         *events, self._rest = (self._rest + chunk).split(_END)
+        if len(self._rest) > _LONGEST_EVENT:
+            raise ValueError("an event without an end")
         return b"".join(event + _END for event in events if self._passes(event))
 
     def _passes(self, event: bytes) -> bool:
@@ -67,14 +74,19 @@ class Exchange:
         return True
 
     def came_whole(self, body: bytes) -> None:
-        """Take an answer that is no stream."""
+        """Take an answer that is no stream.
+
+        Raises:
+            ValueError: it is no answer.
+        """
         self._first_s = time.monotonic() - self._began
-        self._body = body
+        self._whole = _read(body)
+        if not self._whole:
+            raise ValueError("no JSON object")
 
     def stored(self, status: int) -> Stored:
         """The exchange as it is kept."""
-        answer = _read(self._body) if self._body is not None else {}
-        usage = answer.get("usage") if self._body is not None else _data(self._usage).get("usage")
+        usage = (self._whole or _data(self._usage)).get("usage")
         usage = usage if isinstance(usage, dict) else {}
         arm, caller, token_id, beside = self._who
         return Stored(
@@ -87,17 +99,17 @@ class Exchange:
             status=status,
             first_s=self._first_s if status < 400 else None,
             seconds=time.monotonic() - self._began,
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            completion_tokens=int(usage.get("completion_tokens") or 0),
+            prompt_tokens=_count(usage.get("prompt_tokens")),
+            completion_tokens=_count(usage.get("completion_tokens")),
             request=json.dumps(blotted(self.asked.forwarded())) if self.keep else None,
-            answer=redacted(self._text(answer)) if self.keep and status < 400 else None,
+            answer=redacted(self._text()) if self.keep and status < 400 else None,
             beside=beside,
             at=self._at,
         )
 
-    def _text(self, answer: Mapping[str, Any]) -> str:
-        if self._body is not None:
-            return _said(answer, "message")
+    def _text(self) -> str:
+        if self._whole:
+            return _said(self._whole, "message")
         return "".join(_said(_data(event), "delta") for event in self._events)
 
 
@@ -110,9 +122,13 @@ def _data(event: bytes | None) -> dict[str, Any]:
 def _read(body: bytes) -> dict[str, Any]:
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of what is nested too deep
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _count(told: object) -> int:
+    return told if isinstance(told, int) and told > 0 else 0
 
 
 def _said(answer: Mapping[str, Any], where: str) -> str:

@@ -14,7 +14,7 @@ from pipelines.store.checkpoints import CHAMPION
 from pipelines.store.connection import connect
 from pipelines.store.names import Name
 from service.champion import NOBODY, Champion
-from service.seat import BASE, Seat, Served, found
+from service.seat import ANSWER_LIMIT_S, BASE, Seat, Served, found
 from teachers.engine import Engine, EngineSettings
 from teachers.errors import PreceptorError
 from teachers.progress import Progress
@@ -41,6 +41,7 @@ class Fleet:
         progress: who is told about starts and stops.
         settings: how servers are started.
         most: servers beside the champion's, at most.
+        limit_s: longest that an answer may take.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Fleet:
         progress: Progress,
         settings: EngineSettings | None = None,
         most: int = 1,
+        limit_s: float = ANSWER_LIMIT_S,
     ) -> None:
         self._home, self._progress, self._most = home, progress, most
+        self._limit_s = limit_s
         self._settings = settings or EngineSettings()
         self._seats: dict[str, Seat] = {}
         self._starting: dict[str, asyncio.Task[Seat]] = {}
@@ -152,7 +155,7 @@ class Fleet:
             except BaseException:
                 await engine.stop()
                 raise
-            seat = self._seats[identity] = Seat(engine, served)
+            seat = self._seats[identity] = Seat(engine, served, self._limit_s)
             self._progress.say(f"also serving {identity[:12]}")
             return seat
 

@@ -1,5 +1,6 @@
 """The OpenAI-compatible address that users see. The model servers behind it never face them."""
 
+from functools import partial
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Request
@@ -18,7 +19,7 @@ from service.champion import NOBODY
 from service.exchange import Exchange
 from service.feedback import Feedback, keep
 from service.fleet import Fleet, NoRoom
-from service.relay import ask
+from service.relay import ask, error_type
 from service.rooms import Rooms
 from service.seat import Seat
 from teachers.errors import ConfigError, PreceptorError
@@ -145,7 +146,9 @@ async def _answer(rooms: Rooms, asked: Asked, request: Request) -> Response:
     )
     if tried is not None and not canary:
         rooms.shadows.ask(tried.seat, asked, exchange)
-    return await ask(seat, exchange, token_id or _address(request), request, rooms.recorder)
+    caller = token_id or _address(request)
+    still_welcome = partial(door.check, request, "read")
+    return await ask(seat, exchange, caller, request, rooms.recorder, still_welcome)
 
 
 class _Tried(NamedTuple):
@@ -202,8 +205,8 @@ def _first_problem(wrong: ValueError) -> str:
 
 async def _as_openai_error(_: Request, error: Exception) -> JSONResponse:
     status = getattr(error, "status_code", 400)
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    detail = {"message": str(getattr(error, "detail", error)), "type": kind, "code": status}
+    why = str(getattr(error, "detail", error))
+    detail = {"message": why, "type": error_type(status), "code": status}
     return JSONResponse({"error": detail}, status, getattr(error, "headers", None))
 
 

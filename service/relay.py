@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from aiohttp import ClientConnectionError, ClientResponse
@@ -17,20 +18,29 @@ from service.recorder import Recorder
 from service.seat import LOST, Seat
 
 STALLED_S = 60.0
+WELCOME_S = 1.0
 GONE = 499
 BROKEN = 502
+LATE = 504
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _RESTARTS = "The model server is being restarted; try again."
 _SOON = {"Retry-After": "2"}
 
 
 async def ask(
-    seat: Seat, exchange: Exchange, caller: str, request: Request, recorder: Recorder
+    seat: Seat,
+    exchange: Exchange,
+    caller: str,
+    request: Request,
+    recorder: Recorder,
+    still_welcome: Callable[[], object],
 ) -> Response:
     """Have a model server answer.
 
     Args:
         caller: who waits in the line.
         request: its caller's connection: whoever hangs up stops the generation.
+        still_welcome: raises HTTPException once a stream is to end, its token being revoked.
 
     Raises:
         HTTPException: the line is full, or the server is not there.
@@ -39,14 +49,20 @@ async def ask(
     try:
         answer = await _unless_gone(request, _asked(seat, exchange, caller))
         if exchange.asked.stream and answer.ok:
-            return _Relay(answer, seat, exchange, recorder)
+            return _Relay(answer, seat, exchange, recorder, still_welcome)
         return await _whole(answer, seat, exchange, request, recorder)
     except Full as full:
         recorder.ended(exchange, 503)
         raise HTTPException(503, "Too many requests wait already.", {"Retry-After": "5"}) from full
+    except TimeoutError as late:
+        recorder.ended(exchange, LATE)
+        raise HTTPException(LATE, "The answer took longer than it may.") from late
     except LOST as lost:
         recorder.ended(exchange, BROKEN)
         raise HTTPException(503, _RESTARTS, _SOON) from lost
+    except ValueError as garbage:
+        recorder.ended(exchange, BROKEN)
+        raise HTTPException(BROKEN, "The model server has answered something else.") from garbage
     except ClientDisconnect:
         recorder.ended(exchange, GONE)
         raise
@@ -75,14 +91,28 @@ async def _whole(
 ) -> Response:
     """An answer that is no stream: passed on only if all of it came."""
     try:
-        body = await _unless_gone(request, answer.read())
+        body = await _unless_gone(request, bounded(answer))
+        exchange.came_whole(body)
     finally:
         seat.line.leave()
         answer.close()
-    exchange.came_whole(body)
     recorder.ended(exchange, answer.status)
     kind = answer.headers.get("content-type", "application/json")
     return Response(body, answer.status, _headers(exchange), media_type=kind)
+
+
+async def bounded(answer: ClientResponse) -> bytes:
+    """The body.
+
+    Raises:
+        ValueError: it is larger than any answer.
+    """
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise ValueError("longer than any answer")
+    return bytes(body)
 
 
 class _Relay(StreamingResponse):
@@ -90,12 +120,18 @@ class _Relay(StreamingResponse):
     that ends."""
 
     def __init__(
-        self, answer: ClientResponse, seat: Seat, exchange: Exchange, recorder: Recorder
+        self,
+        answer: ClientResponse,
+        seat: Seat,
+        exchange: Exchange,
+        recorder: Recorder,
+        still_welcome: Callable[[], object],
     ) -> None:
         kind = answer.headers.get("content-type", "text/event-stream")
         super().__init__(self._events(), answer.status, _headers(exchange), media_type=kind)
         self._answer, self._seat = answer, seat
         self._exchange, self._recorder = exchange, recorder
+        self._still_welcome = still_welcome
         self._status = GONE
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,15 +150,29 @@ class _Relay(StreamingResponse):
 
     async def _events(self) -> AsyncIterator[bytes]:
         try:
+            asked_at = time.monotonic()
             async for chunk in self._answer.content.iter_any():
+                if time.monotonic() - asked_at > WELCOME_S:
+                    self._still_welcome()
+                    asked_at = time.monotonic()
                 if passed := self._exchange.came(chunk):
                     yield passed
             self._status = self._answer.status
-        except LOST:
-            # What has come has been passed on: the error is the stream's last event.
-            self._status = BROKEN
-            detail = {"message": _RESTARTS, "type": "server_error", "code": 503}
-            yield f"data: {json.dumps({'error': detail})}\n\n".encode()
+        except HTTPException as unwelcome:
+            yield self._broken(unwelcome.status_code, str(unwelcome.detail))
+        except (*LOST, ValueError):
+            yield self._broken(BROKEN, _RESTARTS)
+
+    def _broken(self, status: int, why: str) -> bytes:
+        """The last event of a stream of which the first ones have been passed on."""
+        self._status = status
+        detail = {"message": why, "type": error_type(status), "code": status}
+        return f"data: {json.dumps({'error': detail})}\n\n".encode()
+
+
+def error_type(status: int) -> str:
+    """What OpenAI's API calls an error."""
+    return "invalid_request_error" if status < 500 else "server_error"
 
 
 def _headers(exchange: Exchange) -> dict[str, str]:

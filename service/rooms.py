@@ -7,6 +7,7 @@ from pipelines.home import Home
 from service.champion import Champion
 from service.fleet import Fleet
 from service.limits import Limits
+from service.options import Options
 from service.recorder import Recorder
 from service.shadow import Shadows
 from service.traffic import Traffic
@@ -28,22 +29,18 @@ class Rooms(NamedTuple):
         cls,
         home: Home,
         progress: Progress,
-        settings: EngineSettings | None = None,
-        *,
-        others: int = 1,
-        keep: bool = False,
+        settings: EngineSettings | None,
+        options: Options,
     ) -> "Rooms":
         """Those of a home.
 
         Args:
             settings: how model servers are started.
-            others: servers beside the champion's, at most.
-            keep: whether texts are kept.
         """
-        champion = Champion(home, progress, settings)
+        champion = Champion(home, progress, settings, options.limit_s)
         limits = Limits(home)
-        recorder = Recorder(home, limits, keep=keep)
-        fleet = Fleet(home, champion, progress, settings, others)
+        recorder = Recorder(home, limits, keep=options.keep_texts)
+        fleet = Fleet(home, champion, progress, settings, options.others, options.limit_s)
         return cls(fleet, Traffic(home, progress), Shadows(recorder), limits, recorder)
 
     async def watch(self) -> None:

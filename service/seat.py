@@ -20,6 +20,7 @@ from teachers.sync import Probe
 from teachers.weights import Weights, checked
 
 BASE = "base"
+ANSWER_LIMIT_S = 600.0
 LOST = (aiohttp.ClientError, TimeoutError)
 """How it shows that a model server is not there, or hung up."""
 
@@ -65,9 +66,10 @@ class Seat:
     Args:
         engine: the server; it runs already.
         served: what it answers from.
+        limit_s: longest that an answer may take, its end included.
     """
 
-    def __init__(self, engine: Engine, served: Served) -> None:
+    def __init__(self, engine: Engine, served: Served, limit_s: float = ANSWER_LIMIT_S) -> None:
         self.engine = engine
         self.identity = served.identity
         self.since = time.time()
@@ -79,7 +81,7 @@ class Seat:
         self._http = aiohttp.ClientSession(
             # Model servers close what is idle for 5 s: no request is sent into that moment.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=600.0),
+            timeout=aiohttp.ClientTimeout(total=limit_s, sock_connect=5.0),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )

@@ -18,6 +18,7 @@ from pipelines.home import Home
 from pipelines.store import tokens
 from pipelines.store.connection import connect
 from service.auth import TOKEN_VARIABLE, Door, is_loopback
+from service.options import USUAL, Options
 from service.worker import environment
 from teachers.engine import EngineSettings, tail
 from teachers.errors import ConfigError, PreceptorError
@@ -48,25 +49,6 @@ class Server(NamedTuple):
         return f"http://{host}:{self.port}/v1"
 
 
-class Options(NamedTuple):
-    """What is served, and done beside it."""
-
-    works: bool = False
-    """Whether a worker runs beside it, in a process of its own."""
-    others: int = 1
-    """Model servers beside the champion's, at most."""
-    keep_texts: bool = False
-    """Whether what students are asked and answer is kept, blotted (service/redaction.py)."""
-
-    def flags(self) -> list[str]:
-        """The same for the command line."""
-        return [
-            "--worker" if self.works else "--no-worker",
-            *("--others", str(self.others)),
-            "--log-traffic" if self.keep_texts else "--no-log-traffic",
-        ]
-
-
 def running(home: Home) -> Server | None:
     """The gateway of this home, if one runs."""
     try:
@@ -82,7 +64,7 @@ def serve(
     port: int,
     progress: Progress,
     settings: EngineSettings | None = None,
-    options: Options = Options(),  # noqa: B008 (nothing can change it)
+    options: Options = USUAL,
 ) -> None:
     """Serve API and students until the process is told to stop.
 
@@ -117,7 +99,7 @@ async def _serve(
     from service.app import create_app
     from service.rooms import Rooms
 
-    rooms = Rooms.of(home, progress, settings, others=options.others, keep=options.keep_texts)
+    rooms = Rooms.of(home, progress, settings, options)
     champion = rooms.fleet.champion
     try:
         await champion.start()
@@ -210,7 +192,7 @@ def serve_in_background(
     host: str,
     port: int,
     progress: Progress,
-    options: Options = Options(works=True),  # noqa: B008 (nothing can change it)
+    options: Options = USUAL._replace(works=True),  # noqa: B008 (nothing can change it)
 ) -> Server:
     """Leave a serving process behind and return once it answers; an existing one is kept.
 

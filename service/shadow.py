@@ -7,7 +7,7 @@ from service.asked import Asked
 from service.exchange import Exchange
 from service.line import Full
 from service.recorder import Recorder
-from service.relay import BROKEN
+from service.relay import BROKEN, bounded
 from service.seat import LOST, Seat
 
 MOST = 8
@@ -51,9 +51,9 @@ class Shadows:
         try:
             asked = exchange.asked
             answer = await seat.send(asked.path, asked.forwarded(), exchange.id)
-            exchange.came_whole(await answer.read())
+            exchange.came_whole(await bounded(answer))
             status = answer.status
-        except LOST:
+        except (*LOST, ValueError):
             pass
         finally:
             seat.line.leave()

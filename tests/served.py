@@ -20,6 +20,7 @@ from pipelines.store import checkpoints, datasets, rounds
 from pipelines.store.checkpoints import CHAMPION, Checkpoint
 from pipelines.store.connection import connect, transaction
 from service import auth, serving
+from service.options import USUAL, Options
 from teachers.weights import fingerprint
 from tests.commands import free_port
 from tests.scripted.running import COMMAND, ROOT
@@ -122,9 +123,7 @@ def serving_process(
     *flags: str,
     token: str = "",
     promoted: bool = True,
-    works: bool = False,
-    others: int = 1,
-    keep_texts: bool = False,
+    options: Options = USUAL,
 ) -> Iterator[Gateway]:
     home = make_home(root, promoted=promoted)
     log = root / "requests.jsonl"
@@ -135,12 +134,13 @@ def serving_process(
         from rich.console import Console
         from pipelines.home import Home
         from service import serving
+        from service.options import Options
         from service.progress import Shown
         from teachers.engine import EngineSettings
         settings = EngineSettings(command={command!r}, device="cpu")
         shown = Shown(Console(width=200))
         home = Home(Path({str(home.root)!r}))
-        options = serving.Options(works={works}, others={others}, keep_texts={keep_texts})
+        options = Options(*{tuple(options)!r})
         serving.serve(home, "127.0.0.1", {port}, shown, settings, options)"""
     environment = {**os.environ, auth.TOKEN_VARIABLE: token}
     with (root / "serve.log").open("w") as out:

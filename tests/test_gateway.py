@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.home import Home
 from service import auth, serving
+from service.options import Options
 from teachers.engine import EngineSettings
 from teachers.errors import ConfigError
 from teachers.process import alive
@@ -238,7 +239,7 @@ def works(process: psutil.Process) -> bool:
 
 
 def test_a_worker_runs_beside_it_comes_back_when_killed_and_ends_with_it(tmp_path: Path) -> None:
-    with serving_process(tmp_path, promoted=False, works=True) as served:
+    with serving_process(tmp_path, promoted=False, options=Options(works=True)) as served:
 
         def workers() -> list[psutil.Process]:
             return [one for one in psutil.Process(served.process.pid).children() if works(one)]

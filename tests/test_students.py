@@ -23,6 +23,7 @@ from pipelines.store.connection import connect, transaction
 from pipelines.store.exchanges import Exchange, Figures
 from service import fleet
 from service.champion import Champion
+from service.options import Options
 from service.redaction import redacted
 from service.traffic import worse
 from teachers.errors import ConfigError
@@ -34,7 +35,7 @@ from tests.served import HELLO, Gateway, make_home, serving_process, wait_for
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     root = tmp_path_factory.mktemp("students")
-    with serving_process(root, "--delay-ms", "50", keep_texts=True) as gateway:
+    with serving_process(root, "--delay-ms", "50", options=Options(keep_texts=True)) as gateway:
         yield gateway
     assert "Traceback" not in (root / "serve.log").read_text()
 
@@ -492,6 +493,27 @@ def test_a_key_that_has_asked_enough_is_told_when_to_come_back(gateway: Gateway,
     assert key.told in refused.json()["error"]["message"]
     assert int(refused.headers["retry-after"]) > 0
     assert gateway.chat().status_code == 200, "others are not refused"
+
+
+@pytest.mark.fault
+def test_a_token_that_is_revoked_in_the_middle_of_a_stream_ends_it(tmp_path: Path) -> None:
+    with serving_process(tmp_path, "--delay-ms", "8000", token="the master's") as gateway:
+        with closing(connect(gateway.home.store)) as db, transaction(db):
+            secret = tokens.add(db, "reader", "read")
+        time.sleep(1.1)
+        headers = {"Authorization": f"Bearer {secret}"}
+        url, seen = f"{gateway.url}/v1/chat/completions", ""
+        body = {**HELLO, "stream": True}
+        with httpx.stream("POST", url, json=body, headers=headers, timeout=20) as response:
+            for text in response.iter_text():
+                if not seen:
+                    with closing(connect(gateway.home.store)) as db, transaction(db):
+                        tokens.revoke(db, "reader")
+                seen += text
+        assert "[DONE]" not in seen
+        last = json.loads(seen.strip().splitlines()[-1].removeprefix("data: "))
+        assert last["error"]["code"] == 401
+        assert kept(gateway, response).status == 401
 
 
 def test_feedback_needs_the_role(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Everything an endpoint can do wrong, by name: ask for the model `fault:NAME`.
+"""Everything an endpoint can do wrong, by name: ask for the model `fault:NAME`, or ask it that.
 
 `fault:NAME:K` does it only the first K times that the very same request arrives.
 """

@@ -165,9 +165,12 @@ class Server:
         return not reader.at_eof()
 
     def _fault(self, about: dict[str, Any]) -> str | None:
-        kind, _, name = str(about["body"].get("model", "")).partition(":")
-        if kind != "fault":
+        asked = [str(about["body"].get("model", ""))]
+        asked += [str(turn.get("content")) for turn in about["body"].get("messages", ())[-1:]]
+        found = next((one for one in asked if one.startswith("fault:")), None)
+        if found is None:
             return None
+        name = found.removeprefix("fault:")
         name, _, times = name.partition(":")
         self._faults[about["sha"]] += 1
         return None if times and self._faults[about["sha"]] > int(times) else name
