@@ -126,7 +126,7 @@ def _shared(recipe: Recipe) -> Recipe:
     share = recipe.rollouts.size // (recipe.rollouts.updates * processes)
     changed = {"processes": processes, "batch_size": min(recipe.train.batch_size, share)}
     shared = recipe.model_copy(update={"train": recipe.train.model_copy(update=changed)})
-    return Recipe.model_validate(shared.model_dump())
+    return Recipe.model_validate(shared.model_dump(exclude_unset=True))
 
 
 async def _round(recipe: Recipe, home: Home, base: str | None = None) -> Outcome:
