@@ -17,7 +17,7 @@ from service.bounds import BoundedBody
 from service.gateway import create_app as gateway
 from service.problems import DOCUMENTED, Problem, explain_errors
 from service.rooms import Rooms
-from service.routes import aliases, events, query, rows, runs, trials
+from service.routes import aliases, budgets, events, query, rows, runs, trials
 from service.routes.store import Store
 
 PREFIX = "/api/v1"
@@ -95,6 +95,7 @@ def create_api(home: Home, door: Door) -> FastAPI:
         query.routes,
         events.routes,
         trials.routes,
+        budgets.routes,
     ):
         api.include_router(part)
     return api

@@ -13,6 +13,11 @@ from pipelines.store.tokens import Token
 _DAY_S = 86400
 
 
+def midnight(at: float) -> float:
+    """When the day began (UTC) that a time falls into; seconds since 1970, as the time is."""
+    return at - at % _DAY_S
+
+
 class Limits:
     """Counts what each key has asked for.
 
@@ -25,7 +30,7 @@ class Limits:
         # By token: how many requests are left, and when that was so.
         self._left: dict[str, tuple[float, float]] = {}
         self._spent: dict[str, int] = {}
-        self._day = 0
+        self._day = 0.0
 
     def admit(self, token: Token | None) -> None:
         """Count a request, if it may be made.
@@ -53,11 +58,11 @@ class Limits:
         known = self._today()
         if token_id not in known:
             with closing(connect(self._home.store)) as db:
-                known[token_id] = exchanges.spent(db, token_id, float(self._day * _DAY_S))
+                known[token_id] = exchanges.spent(db, token_id, midnight(time.time()))
         return known[token_id]
 
     def _today(self) -> dict[str, int]:
-        if (today := int(time.time() // _DAY_S)) != self._day:
+        if (today := midnight(time.time())) != self._day:
             self._day, self._spent = today, {}
         return self._spent
 

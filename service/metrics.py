@@ -40,6 +40,11 @@ class _Figures(Collector):
             read, written = figures.tokens(db)
             asked = {"read": read, "written": written}
             yield _by("direction", "tokens", "tokens of models that were asked", asked)
+            answered = figures.exchanges(db)
+            yield _by("status", "exchanges", "of the last 30 days with students", answered)
+            read, written = figures.served(db)
+            served = {"read": read, "written": written}
+            yield _by("direction", "served_tokens", "of those exchanges", served)
             yield _by("decision", "gates", "gates' decisions", figures.decisions(db))
             newest = figures.training(db)
             yield _by("metric", "training", "the newest training run's last figures", newest)

@@ -516,6 +516,21 @@ def test_a_token_that_is_revoked_in_the_middle_of_a_stream_ends_it(tmp_path: Pat
         assert kept(gateway, response).status == 401
 
 
+def test_what_a_key_has_spent_is_told(gateway: Gateway) -> None:
+    with closing(connect(gateway.home.store)) as db, transaction(db):
+        secret = tokens.add(db, "spender", "read", tokens_per_day=1000)
+    time.sleep(1.1)
+    one = kept(gateway, gateway._replace(token=secret).chat())
+    [told] = [
+        x
+        for x in httpx.get(f"{gateway.url}/api/v1/budgets").json()
+        if (x["of"], x["name"]) == ("key", "spender")
+    ]
+    assert (told["most"], told["spent"]) == (1000, one.prompt_tokens + one.completion_tokens)
+    figures = httpx.get(f"{gateway.url}/metrics").text
+    assert 'preceptor_exchanges{status="200"}' in figures
+
+
 def test_feedback_needs_the_role(tmp_path: Path) -> None:
     with serving_process(tmp_path, token="the master's") as gateway:
         with closing(connect(Home(gateway.home.root).store)) as db, transaction(db):

@@ -23,6 +23,19 @@ def tokens(db: Database) -> tuple[int, int]:
     return int(read), int(written)
 
 
+def exchanges(db: Database) -> dict[str, int]:
+    """Requests to students that are kept, by how they were answered: `200`, `499`, `502`, ..."""
+    rows = db.execute("select status, count(*) from exchanges group by status")
+    return {str(status): int(count) for status, count in rows}
+
+
+def served(db: Database) -> tuple[int, int]:
+    """Tokens that students have read, and written, in those."""
+    sums = "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0)"
+    read, written = db.execute(f"select {sums} from exchanges").fetchone()
+    return int(read), int(written)
+
+
 def decisions(db: Database) -> dict[str, int]:
     """Gates' decisions, by what they were."""
     return dict(
