@@ -3,13 +3,16 @@
 import json
 import math
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from pipelines.training.job import RewardJob, read_job
+from pipelines.training.job import RewardJob, RunFolder, read_job
+from pipelines.training.journal import Journal
 from pipelines.training.reward_notes import Norm, Origin
 from teachers.errors import TrainingError
 from teachers.files import sha256_of
+from tests.counted import counted
 from tests.runs import Run, killed_in_training, settings, turn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -102,6 +105,21 @@ def test_adapter_and_head_are_in_float32_and_the_base_is_named(straight: Run) ->
     origin = Origin.read(straight.files.adapter)
     assert (origin.base, origin.adapter) == (straight.job.base_weights, "lora")
     assert Norm.of(straight.files.adapter) is None
+
+
+def test_on_a_cpu_its_own_arithmetic_is_what_runs(
+    tiny: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.training.on_cpu import adapted, attention
+    from pipelines.training.reward import train
+
+    layers = counted(monkeypatch, cast("Any", adapted)._Adapted, "apply")
+    heads = counted(monkeypatch, attention, "attended")
+    run = RunFolder(tmp_path)
+    with Journal(run.journal) as journal:
+        train(_job(tiny, dataset), run, journal, None)
+    assert layers
+    assert heads
 
 
 def test_weights_reach_the_loss(tiny: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def train(job: RewardJob, run: RunFolder, journal: Journal, checkpoint: Path | N
     from pipelines.training.arguments import common
     from pipelines.training.callbacks import Live
     from pipelines.training.heads import headed, pad_apart
+    from pipelines.training.on_cpu import adapted, attention
     from pipelines.training.pairs import weighted_of
     from pipelines.training.reward_notes import Origin
     from pipelines.training.trainers import ScoreTrainer
@@ -55,6 +56,9 @@ def train(job: RewardJob, run: RunFolder, journal: Journal, checkpoint: Path | N
         processing_class=tokenizer,
     )
     models.in_float32(model)
+    if job.device == "cpu":
+        adapted.quicken(model)
+        attention.quicken(model.get_base_model())
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     with whole_folder(run.adapter) as partial:
         models.put_adapter(model, partial)
