@@ -17,10 +17,24 @@ from service.bounds import BoundedBody
 from service.champion import Champion
 from service.gateway import create_app as gateway
 from service.problems import DOCUMENTED, Problem, explain_errors
-from service.routes import aliases, events, query, rows, runs
+from service.routes import (
+    aliases,
+    constitutions,
+    events,
+    labels,
+    previews,
+    query,
+    rows,
+    runs,
+)
 from service.routes.store import Store
 
 PREFIX = "/api/v1"
+# Where two have a path that fits, the first counts: /labels/next is no label's id.
+PARTS = (
+    *(runs.routes, labels.routes, rows.router(), constitutions.routes, previews.routes),
+    *(aliases.routes, query.routes, events.routes),
+)
 
 
 # For the specification; `needs` is what looks at it.
@@ -87,7 +101,7 @@ def create_api(home: Home, door: Door) -> FastAPI:
     api.get("/health", operation_id="health", tags=["service"])(_health)
     api.get("/version", operation_id="version", tags=["service"])(_version)
     api.get("/openapi.json", include_in_schema=False)(api.openapi)
-    for part in (runs.routes, rows.router(), aliases.routes, query.routes, events.routes):
+    for part in PARTS:
         api.include_router(part)
     return api
 

@@ -1,6 +1,7 @@
 """The API over HTTP: what it lists, changes and refuses. Real store; the queue has no worker."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -266,7 +267,7 @@ def test_what_happens_is_told_in_order_and_goes_on_where_it_was(
 def routes(api: TestClient) -> list[tuple[str, str]]:
     found: Any = api.app
     return [
-        (method, route.path.format(id="x"))
+        (method, re.sub(r"\{\w+\}", "x", route.path))
         for route in found.routes
         if isinstance(route, APIRoute)
         for method in route.methods
@@ -301,7 +302,7 @@ def test_every_route_that_changes_something_needs_more_than_reading(
 ) -> None:
     secrets = {role: token(home, role) for role in tokens.ROLES}
     for method, path in routes(closed):
-        if method == "GET" or path == "/query":
+        if method == "GET" or path in ("/query", "/constitutions/preview"):
             continue
         told = problem(closed.request(method, path, headers=bearer(secrets["read"])), 403)
         assert "the token has 'read'" in told["detail"]
@@ -392,9 +393,9 @@ def test_without_a_token_a_foreign_name_is_refused(api: TestClient) -> None:
 def test_the_specification_names_every_route_and_its_problems(api: TestClient) -> None:
     spec = api.get("/openapi.json").json()
     told = {(m.upper(), path) for path, methods in spec["paths"].items() for m in methods}
-    shown = {(m, p.replace("/x", "/{id}")) for m, p in routes(api)}
-    assert shown - told == {("GET", "/openapi.json")}
-    assert told <= shown
+    named = {(method, re.sub(r"\{\w+\}", "x", path)) for method, path in told}
+    assert set(routes(api)) - named == {("GET", "/openapi.json")}
+    assert named <= set(routes(api))
     assert spec["components"]["schemas"]["Problem"]["properties"].keys() >= {"detail", "hint"}
     ids = [one["operationId"] for methods in spec["paths"].values() for one in methods.values()]
     assert len(ids) == len(set(ids))
