@@ -21,6 +21,7 @@ from service.routes import (
     aliases,
     constitutions,
     events,
+    examples,
     labels,
     previews,
     query,
@@ -62,6 +63,7 @@ class Api(FastAPI):
     def openapi(self) -> dict[str, Any]:
         spec = super().openapi()
         spec["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        examples.shown(spec)
         return spec
 
 

@@ -22,7 +22,7 @@ from pipelines.store.events import Event
 from pipelines.store.judgements import Origin
 from service.looking import Foreseen, Measured
 from service.routes.aliases import Alias
-from service.routes.constitutions import Change, Commit, Name, Version
+from service.routes.constitutions import Change, Commit, ConstitutionVersion, Name
 from service.routes.labels import NextToLabel
 from service.routes.query import Rows
 from service.routes.rows import Label, Row
@@ -154,9 +154,9 @@ class Client:
         """Their names, in order, and which version each stands for."""
         return [Name.model_validate(one) for one in self._pages("/constitutions", {})]
 
-    def constitution(self, ref: str) -> Version:
+    def constitution(self, ref: str) -> ConstitutionVersion:
         """One of them, by its name, or by a version's id or its beginning."""
-        return Version.model_validate(self._asked("GET", f"/constitutions/{ref}"))
+        return ConstitutionVersion.model_validate(self._asked("GET", f"/constitutions/{ref}"))
 
     def commit(
         self, yaml: str, message: str, *, author: str | None = None, parent: str | None = None

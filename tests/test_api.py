@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
@@ -399,6 +400,37 @@ def test_the_specification_names_every_route_and_its_problems(api: TestClient) -
     assert spec["components"]["schemas"]["Problem"]["properties"].keys() >= {"detail", "hint"}
     ids = [one["operationId"] for methods in spec["paths"].values() for one in methods.values()]
     assert len(ids) == len(set(ids))
+
+
+def test_the_specification_has_examples_of_what_it_says(api: TestClient) -> None:
+    spec = api.get("/openapi.json").json()
+    models = spec["components"]["schemas"]
+    operations = [one for methods in spec["paths"].values() for one in methods.values()]
+    bodies = [one["requestBody"] for one in operations if "requestBody" in one]
+    answers = [
+        answer
+        for one in operations
+        for status, answer in one["responses"].items()
+        if status.startswith("2") and "application/json" in answer.get("content", {})
+    ]
+    assert len(bodies) >= 7
+    named = {model_of(one["content"]["application/json"]["schema"], models) for one in bodies}
+    shown = {model_of(one["content"]["application/json"]["schema"], models) for one in answers}
+    assert {"NewLabel", "NewVersion", "Edited", "Wish"} <= named
+    assert {"Prompt", "Name", "RunState", "Problem"} <= shown | {"Problem"}
+    for name in named | shown | {"Problem"}:
+        for example in models[name]["examples"]:
+            whole = {"$ref": f"#/components/schemas/{name}", "components": spec["components"]}
+            jsonschema.validate(example, whole)
+            if "additionalProperties" not in models[name]:
+                assert example.keys() == models[name]["properties"].keys(), name
+
+
+def model_of(schema: dict[str, Any], models: dict[str, Any]) -> str:
+    """The model that a schema is of: one, a list of it, or a page of it."""
+    name = str(schema.get("items", schema)["$ref"]).rpartition("/")[2]
+    page = models[name]["properties"].keys() == {"items", "next"}
+    return model_of(models[name]["properties"]["items"], models) if page else name
 
 
 def test_what_is_no_route_is_a_problem(api: TestClient) -> None:

@@ -69,7 +69,7 @@ class Names(BaseModel):
     """`after` of the next page; null on the last."""
 
 
-class Version(BaseModel):
+class ConstitutionVersion(BaseModel):
     """A version of a constitution."""
 
     id: str
@@ -140,10 +140,10 @@ def list_constitutions(
 
 
 @routes.get("/{ref}", operation_id="get_constitution")
-def get(ref: Ref, db: Store) -> Version:
+def get(ref: Ref, db: Store) -> ConstitutionVersion:
     """One version."""
     found = named(ref, db)
-    return Version(
+    return ConstitutionVersion(
         id=found.id,
         name=found.name,
         in_force=_in_force(found.name, db) == found.id,
