@@ -20,10 +20,12 @@ from pipelines.judging import Question
 from pipelines.recipe import Recipe
 from pipelines.store import judgements, rounds
 from pipelines.store.connection import connect, transaction
-from service import aside
+from service import aside, output
 from service.app import create_api
 from service.auth import Door
+from service.looking import Cases, Measured
 from service.routes.constitutions import EXAMPLE, TEXT
+from teachers.errors import PreceptorError
 from tests.judged import balanced
 from tests.scripted.running import Scripted, running
 from tests.test_api import HERE, problem
@@ -70,7 +72,7 @@ def test_a_commit_puts_a_version_in_force_once(api: TestClient, home: Home) -> N
         first["id"],
     )
     second = committed(api, LONGER, parent=first["id"])
-    assert second["parent"] == first["id"]
+    assert (second["parent"], second["author"]) == (first["id"], output.user())
     got = api.get("/constitutions/mine").json()
     assert (got["id"], got["in_force"]) == (second["id"], True)
     assert got["principles"][0]["text"] == "The answer is long."
@@ -240,6 +242,8 @@ def test_a_preview_without_a_judged_round_says_so(api: TestClient, monkeypatch: 
     told = problem(api.post("/constitutions/preview", json={"yaml": TEXT}), 400)
     assert "No round has been judged in this home" in told["detail"]
     assert "preceptor run RECIPE" in told["hint"]
+    unknown = problem(api.post("/constitutions/preview", json={"yaml": TEXT, "against": "no"}), 400)
+    assert "There is no constitution 'no'" in unknown["detail"]
     wrong = {"yaml": TEXT.replace("text:", "txt:")}
     assert "yaml, line 5" in problem(api.post("/constitutions/preview", json=wrong), 400)["detail"]
     monkeypatch.setattr(aside, "LONGEST_S", 0.01)
@@ -249,6 +253,12 @@ def test_a_preview_without_a_judged_round_says_so(api: TestClient, monkeypatch: 
     with aside._AT_ONCE, aside._AT_ONCE:
         busy = problem(api.post("/constitutions/preview", json={"yaml": TEXT}), 409)
     assert "Other previews" in busy["detail"]
+
+
+def test_a_child_that_fails_is_told(home: Home) -> None:
+    question = Cases(constitution=version(GOOD))
+    with pytest.raises(PreceptorError, match="has ended with 1"):
+        aside.answered(home, "nothing", question, Measured)
 
 
 def test_judges_are_tested_by_what_they_have_said_of_the_cases(
