@@ -4,6 +4,7 @@ Principles and constitutions are frozen. A verdict belongs to a principle's text
 of it, so that only another text asks a judge again: a weight, a veto or a scope is arithmetic.
 """
 
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -28,6 +29,8 @@ TEXT_CHARACTERS = 4_000
 ANSWER_CHARACTERS = 20_000
 SEARCH_S = 1.0
 """Longest that a scope's expression may be searched for in one question."""
+MOST_WRITTEN_OUT = 1_000_000
+"""A scope's expression is compiled if its repetitions, written out, are no longer than this."""
 
 
 def one_line(text: str) -> str:
@@ -122,6 +125,8 @@ class Scope(BaseModel):
     @field_validator("matching")
     @classmethod
     def _compiles(cls, pattern: str) -> str:
+        if _written_out(pattern) > MOST_WRITTEN_OUT:
+            raise ValueError(f"{pattern!r} repeats what repeats too often")
         try:
             regex.compile(pattern)
         except (regex.error, OverflowError, RecursionError) as wrong:
@@ -133,6 +138,18 @@ class Scope(BaseModel):
         if both := sorted(set(self.tags) & set(self.except_tags)):
             raise ValueError(f"contradicts itself: {both[0]!r} is wanted and excepted")
         return self
+
+
+def _written_out(pattern: str) -> int:
+    """How long an expression is at most with its repetitions written out, as compiling does:
+    `((a{9}){9}){9}` has 729 of `a`, and 9,999 in place of each 9 would take all memory there is.
+
+    Only as many can be inside one another as there are brackets, and one more.
+    """
+    times = [int(least) + 1 for least in regex.findall(r"\{\s*(\d+)", pattern)]
+    times += [2] * pattern.count("+")  # `x+` is `xx*`
+    nested = sorted(times, reverse=True)[: pattern.count("(") + 1]
+    return len(pattern) * math.prod(nested)
 
 
 class Construction(BaseModel):

@@ -7,6 +7,7 @@ from typing import NoReturn
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from judges import marked_yaml
 from judges.constitution import Case, Constitution, Construction, Principle, Scope
 from judges.marked_yaml import Document, Place, read
 from teachers.errors import ConfigError
@@ -38,10 +39,26 @@ def load(path: Path) -> Constitution:
     Raises:
         ConfigError: it is not there or says something it may not: one mistake, with its line.
     """
-    document = read(path)
+    return _understood(read(path))
+
+
+def parse(text: str, name: str) -> Constitution:
+    """A constitution from the text of such a file.
+
+    Args:
+        name: what the text is called in errors.
+
+    Raises:
+        ConfigError: as from `load`.
+    """
+    return _understood(marked_yaml.parse(text, name))
+
+
+def _understood(document: Document) -> Constitution:
     if not isinstance(document.content, dict):
         raise ConfigError(
-            f"{path} holds no constitution.", hint=f"{SHIPPED.name}/ has some to start from."
+            f"{document.name} holds no constitution.",
+            hint=f"{SHIPPED.name}/ has some to start from.",
         )
     _refuse_twins(document)
     try:

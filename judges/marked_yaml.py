@@ -27,7 +27,8 @@ Place = Sequence[str | int]
 class Document(NamedTuple):
     """What a YAML file says, and where."""
 
-    path: Path
+    name: str
+    """What it is called in errors: its path, if it has one."""
     content: Any
     root: Any
 
@@ -50,28 +51,41 @@ class Document(NamedTuple):
         Raises:
             ConfigError: always.
         """
-        _refuse(self.path, self.line_of(place) - 1, what)
+        _refuse(self.name, self.line_of(place) - 1, what)
 
 
 def read(path: Path) -> Document:
     """Read a file of lists, tables, text, numbers and truth values.
 
     Raises:
-        ConfigError: it is not there, too large, not UTF-8, no YAML, or uses what can hide a
-            mistake or explode: a key given twice, an alias, a tag.
+        ConfigError: it is not there, too large, not UTF-8, or `parse` refuses it.
     """
-    text = read_text(path)
+    return parse(read_text(path), str(path))
+
+
+def parse(text: str, name: str) -> Document:
+    """The same of a text.
+
+    Args:
+        name: what it is called in errors.
+
+    Raises:
+        ConfigError: it is too large, no YAML, or uses what can hide a mistake or explode: a key
+            given twice, an alias, a tag.
+    """
+    if len(text) > MOST_BYTES:
+        raise ConfigError(f"{name} is larger than {MOST_BYTES // 1_000_000} MB.")
     try:
-        _check_size(path, text)
+        _check_size(name, text)
         loader = _Loader(text)
         root = loader.get_single_node()
-        return Document(path, None if root is None else _plain(path, loader, root), root)
+        return Document(name, None if root is None else _plain(name, loader, root), root)
     except yaml.MarkedYAMLError as wrong:
         mark = wrong.problem_mark or wrong.context_mark
-        _refuse(path, mark.line if mark else 0, f"no YAML: {wrong.problem}", wrong)
+        _refuse(name, mark.line if mark else 0, f"no YAML: {wrong.problem}", wrong)
     except yaml.reader.ReaderError as wrong:
         line = text.encode().count(b"\n", 0, wrong.position)
-        _refuse(path, line, "a character that text cannot have", wrong)
+        _refuse(name, line, "a character that text cannot have", wrong)
 
 
 def read_text(path: Path) -> str:
@@ -89,48 +103,48 @@ def read_text(path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as wrong:
-        _refuse(path, data.count(b"\n", 0, wrong.start), "this is not UTF-8 text", wrong)
+        _refuse(str(path), data.count(b"\n", 0, wrong.start), "this is not UTF-8 text", wrong)
 
 
-def _check_size(path: Path, text: str) -> None:
+def _check_size(name: str, text: str) -> None:
     """Refuse what explodes later, while nothing of it is kept in memory."""
     level = 0
     events: Any = yaml.parse(text, Loader=_Loader)
     for number, event in enumerate(events):
         line = event.start_mark.line
         if getattr(event, "anchor", None) is not None:
-            _refuse(path, line, "anchors and aliases (& and *) are not read; write it out")
+            _refuse(name, line, "anchors and aliases (& and *) are not read; write it out")
         if isinstance(event, yaml.CollectionStartEvent):
             level += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             level -= 1
         if level > MOST_LEVELS:
-            _refuse(path, line, f"nested more than {MOST_LEVELS} levels deep")
+            _refuse(name, line, f"nested more than {MOST_LEVELS} levels deep")
         if number > MOST_EVENTS:
-            _refuse(path, line, "too many values for one file")
+            _refuse(name, line, "too many values for one file")
 
 
-def _plain(path: Path, loader: Any, node: Any) -> Any:
+def _plain(name: str, loader: Any, node: Any) -> Any:
     """A node as plain data."""
     if isinstance(node, yaml.MappingNode) and node.tag == _TABLE:
         table: dict[str, Any] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag not in _SCALARS:
-                _refuse(path, key.start_mark.line, "a key has to be a word")
+                _refuse(name, key.start_mark.line, "a key has to be a word")
             if key.value in table:
-                _refuse(path, key.start_mark.line, f"the key {key.value!r} is given twice")
-            table[key.value] = _plain(path, loader, value)
+                _refuse(name, key.start_mark.line, f"the key {key.value!r} is given twice")
+            table[key.value] = _plain(name, loader, value)
         return table
     if isinstance(node, yaml.SequenceNode) and node.tag == _LIST:
-        return [_plain(path, loader, value) for value in node.value]
+        return [_plain(name, loader, value) for value in node.value]
     line = node.start_mark.line
     if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALARS:
         kind = node.tag.rpartition(":")[2]
-        _refuse(path, line, f"YAML reads a {kind!r} here; put text in quotes")
+        _refuse(name, line, f"YAML reads a {kind!r} here; put text in quotes")
     try:
         return loader.construct_object(node)
     except (ValueError, LookupError) as wrong:  # of a tag that is written out: `!!int "x"`
-        _refuse(path, line, f"{node.value[:40]!r} is not what its tag says", wrong)
+        _refuse(name, line, f"{node.value[:40]!r} is not what its tag says", wrong)
 
 
 def _pairs(node: Any) -> list[tuple[str | int, int, Any]]:
@@ -142,6 +156,6 @@ def _pairs(node: Any) -> list[tuple[str | int, int, Any]]:
     return []
 
 
-def _refuse(path: Path, line: int, what: str, cause: Exception | None = None) -> NoReturn:
+def _refuse(name: str, line: int, what: str, cause: Exception | None = None) -> NoReturn:
     shown = what if len(what) <= MOST_SAID else what[: MOST_SAID - 1] + "…"
-    raise ConfigError(f"{path}, line {line + 1}: {shown}") from cause
+    raise ConfigError(f"{name}, line {line + 1}: {shown}") from cause

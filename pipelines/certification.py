@@ -1,6 +1,7 @@
 """Measuring a judge on pairs whose better answer is known, and refusing one that has not passed."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from judges.certify import Certificate, Criteria, Outcome, certificate
 from judges.compare import judgement_id
@@ -98,6 +99,29 @@ ADVICE = (
     "labels by construction (pairs.source: construction), or a judge trained for it "
     "(train.objective: judge)."
 )
+
+
+class StoredCases(NamedTuple):
+    """What is stored of a judge on a principle's cases."""
+
+    cases: int
+    """Those that it was not trained on."""
+    judged: int
+    """Those of them that all its verdicts are stored of."""
+    certificate: Certificate | None
+    """Its figures on these; None of none."""
+
+
+def from_stored(bench: Workbench, judge: Judge, principle: Principle) -> StoredCases:
+    """Measure a judge on a principle's cases by what is stored: nobody is asked."""
+    seen = judgements.seen(bench.db, judge.weights)
+    pairs = [case_pair(case) for case in principle.cases]
+    unseen = [pair for pair in pairs if pair.compared.comparison.unordered not in seen]
+    questions = [Question(pair.compared, principle) for pair in unseen]
+    said = settled(bench, judge, questions)
+    heard = [pair for pair, one in zip(unseen, said, strict=True) if one.state != "error"]
+    found = certificate(_outcomes(bench, judge, principle, heard)) if heard else None
+    return StoredCases(len(unseen), len(heard), found)
 
 
 def _outcomes(

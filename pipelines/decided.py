@@ -88,6 +88,16 @@ def questions(compared: Iterable[SideBySide], by: Constitution) -> list[Question
     ]
 
 
+def unspoken(bench: Workbench, terms: Terms, asked: Sequence[Question]) -> set[str]:
+    """The comparisons of which too few judges have said something by one of the principles."""
+    words = zip(*(settled(bench, judge, asked) for judge in terms.judges), strict=True)
+    return {
+        one.compared.comparison.id
+        for one, said in zip(asked, words, strict=True)
+        if sum(word.state != "error" for word in said) < terms.needed
+    }
+
+
 def _contests(
     bench: Workbench, spoken: Sequence[SideBySide], people: Sequence[SideBySide]
 ) -> Iterator[Contest]:
@@ -113,14 +123,8 @@ def _spoken(
 ) -> list[SideBySide]:
     """Those of which enough judges have said something by every principle of `current`."""
     asked = questions(compared, current)
-    words = zip(*(settled(bench, judge, asked) for judge in terms.judges), strict=True)
-    unspoken = {
-        one.compared.comparison.id
-        for one, said in zip(asked, words, strict=True)
-        if sum(word.state != "error" for word in said) < terms.needed
-    }
     either = [*asked, *questions(compared, edited)] if asked else []
-    spoken = {one.compared.comparison.id for one in either} - unspoken
+    spoken = {one.compared.comparison.id for one in either} - unspoken(bench, terms, asked)
     return [one for one in compared if one.compared.comparison.id in spoken]
 
 

@@ -1,6 +1,7 @@
 """People as judges: what to ask whom next, and what they said. For a terminal and a web page."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 from sqlite_utils import Database
 
@@ -23,7 +24,14 @@ def next_to_label(
     db: Database, annotator: str, principle: Principle | None, origin: Origin
 ) -> Compared | None:
     """The comparison whose label by this person is worth most; None if all are labelled."""
-    return next(labels.unlabelled(db, annotator, text_id(principle), origin), None)
+    return next(iter(some_to_label(db, annotator, principle, origin, 1)), None)
+
+
+def some_to_label(
+    db: Database, annotator: str, principle: Principle | None, origin: Origin, most: int
+) -> list[Compared]:
+    """The comparisons whose labels by this person are worth most, in that order."""
+    return list(islice(labels.unlabelled(db, annotator, text_id(principle), origin), most))
 
 
 def left_to_label(db: Database, annotator: str, principle: Principle | None, origin: Origin) -> int:

@@ -15,7 +15,7 @@ from judges.constitution_diff import Kind, diff
 from judges.judge import Judge
 from judges.records import Judgement
 from judges.share import Share, share
-from pipelines.decided import Contest, Terms, contests, questions
+from pipelines.decided import Contest, Terms, contests, questions, unspoken
 from pipelines.freeze import held_out_of
 from pipelines.judging import Question, Spoken, by_comparison, missing_calls
 from pipelines.jury import asked_of, settled_by
@@ -122,6 +122,27 @@ def plan(
     seconds = _seconds(bench, wanted)
     exact = len(drawn) == len(every)
     return Plan(drawn, evidence, exact, new, sum(wanted.values()), seconds)
+
+
+def plan_from_stored(
+    bench: Workbench, terms: Terms, current: Constitution, edited: Constitution, most: int
+) -> Plan:
+    """The same where nobody is to be asked: prompts of which enough judges have said everything.
+
+    `missing`, `calls` and `seconds` are what the others would cost.
+
+    Raises:
+        ConfigError: there is no comparison at all that the edit could change.
+    """
+    every, evidence = contests(bench, terms, current, edited)
+    new = _new_questions(every, current, edited)
+    lacking = unspoken(bench, terms, new)
+    known = [one for one in every if not any(_name(side) in lacking for side in one.open)]
+    drawn = _drawn(known, most)
+    missing = [one for one in new if one.compared.comparison.id in lacking]
+    wanted = {judge: missing_calls(bench, judge, missing) for judge in terms.judges}
+    exact = len(drawn) == len(every)
+    return Plan(drawn, evidence, exact, missing, sum(wanted.values()), _seconds(bench, wanted))
 
 
 async def fetch(bench: Workbench, seats: Sequence[Seat], terms: Terms, planned: Plan) -> None:

@@ -17,10 +17,27 @@ from service.bounds import BoundedBody
 from service.gateway import create_app as gateway
 from service.problems import DOCUMENTED, Problem, explain_errors
 from service.rooms import Rooms
-from service.routes import aliases, budgets, events, query, rows, runs, trials
+from service.routes import (
+    aliases,
+    budgets,
+    constitutions,
+    events,
+    examples,
+    labels,
+    previews,
+    query,
+    rows,
+    runs,
+    trials,
+)
 from service.routes.store import Store
 
 PREFIX = "/api/v1"
+# Where two have a path that fits, the first counts: /labels/next is no label's id.
+PARTS = (
+    *(runs.routes, labels.routes, rows.router(), constitutions.routes, previews.routes),
+    *(aliases.routes, query.routes, events.routes, trials.routes, budgets.routes),
+)
 
 
 # For the specification; `needs` is what looks at it.
@@ -48,6 +65,7 @@ class Api(FastAPI):
     def openapi(self) -> dict[str, Any]:
         spec = super().openapi()
         spec["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        examples.shown(spec)
         return spec
 
 
@@ -88,15 +106,7 @@ def create_api(home: Home, door: Door) -> FastAPI:
     api.get("/health", operation_id="health", tags=["service"])(_health)
     api.get("/version", operation_id="version", tags=["service"])(_version)
     api.get("/openapi.json", include_in_schema=False)(api.openapi)
-    for part in (
-        runs.routes,
-        rows.router(),
-        aliases.routes,
-        query.routes,
-        events.routes,
-        trials.routes,
-        budgets.routes,
-    ):
+    for part in PARTS:
         api.include_router(part)
     return api
 

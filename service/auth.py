@@ -6,14 +6,16 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from typing import Annotated, NamedTuple
 
-from fastapi import Request
+from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
 from pipelines.home import Home
 from pipelines.store import tokens
 from pipelines.store.connection import connect
 from pipelines.store.tokens import Role, Token
+from service import output
 from teachers.errors import StoreError
 
 TOKEN_VARIABLE = "PRECEPTOR_TOKEN"
@@ -22,6 +24,20 @@ REFRESH_S = 1.0
 """A token that was made or revoked is known after so many seconds."""
 _SCHEME = "bearer "
 _ORIGIN = re.compile(r"https?://(\[[^\]]*\]|[^:/]+)(?::\d+)?")
+
+
+class Caller(NamedTuple):
+    """Who asks; as text, what the audit calls them."""
+
+    name: str
+    token_id: str = ""
+    """Empty for callers without a token of their own."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.token_id}".strip()
+
+
+MASTER, HERE = Caller("the master token"), Caller("this machine")
 
 
 def is_loopback(host: str) -> bool:
@@ -47,19 +63,19 @@ class Door:
         self._known: dict[str, Token] = {}
         self._read_at = -REFRESH_S
 
-    def check(self, request: Request, role: Role) -> str:
-        """Returns who asks, for the audit.
+    def check(self, request: Request, role: Role) -> Caller:
+        """Returns who asks.
 
         Raises:
             HTTPException: 401 without a good token, 403 with one that may not.
         """
         secret = _secret(request)
         if self._master and hmac.compare_digest(secret.encode(), self._master.encode()):
-            return "the master token"
+            return MASTER
         token = self._good().get(tokens.digest(secret)) if secret else None
         if self._open:
             self._refuse_web_pages(request)
-            return _name(token) if token else "this machine"
+            return _caller(token) if token else HERE
         if token is None:
             raise HTTPException(
                 401,
@@ -68,7 +84,7 @@ class Door:
             )
         if not token.may(role):
             raise HTTPException(403, f"This needs the role {role!r}; the token has {token.role!r}.")
-        return _name(token)
+        return _caller(token)
 
     def token(self, request: Request) -> Token | None:
         """The good token that was shown, if one was."""
@@ -98,8 +114,8 @@ def _secret(request: Request) -> str:
     return given[len(_SCHEME) :] if given.lower().startswith(_SCHEME) else ""
 
 
-def _name(token: Token) -> str:
-    return f"{token.name} {token.id}"
+def _caller(token: Token) -> Caller:
+    return Caller(token.name, token.id)
 
 
 def needs(role: Role) -> Callable[[Request], None]:
@@ -110,3 +126,13 @@ def needs(role: Role) -> Callable[[Request], None]:
         request.state.caller = door.check(request, role)
 
     return check
+
+
+def _person(request: Request) -> str:
+    caller: Caller = request.state.caller
+    return caller.name if caller.token_id else output.user()
+
+
+Person = Annotated[str, Depends(_person)]
+"""Who asks, as labels and commits name people: a token's name; without one, as commands do, the
+user that this runs as."""

@@ -16,11 +16,16 @@ from typing import Any, Literal, Self, TypeVar
 
 import httpx
 
+from judges.labels import Choice
 from pipelines.loop import Limits
 from pipelines.store.events import Event
+from pipelines.store.judgements import Origin
+from service.looking import Foreseen, Measured
 from service.routes.aliases import Alias
+from service.routes.constitutions import Change, Commit, ConstitutionVersion, Name
+from service.routes.labels import NextToLabel
 from service.routes.query import Rows
-from service.routes.rows import Row
+from service.routes.rows import Label, Row
 from service.routes.runs import RunState
 from teachers.errors import PreceptorError
 
@@ -131,14 +136,8 @@ class Client:
             q: only rows that have all of these words, of kinds whose text is searched.
             filters: values that columns have to have.
         """
-        asked: dict[str, Any] = {**filters, **({"q": q} if q else {}), "limit": _PAGE}
-        while True:
-            page = self._asked("GET", f"/{kind.path()}", params=asked)
-            for row in page["items"]:
-                yield kind.model_validate(row)
-            if page["next"] is None:
-                return
-            asked["after"] = page["next"]
+        asked = {**filters, **({"q": q} if q else {})}
+        yield from map(kind.model_validate, self._pages(f"/{kind.path()}", asked))
 
     def row(self, kind: type[Kind], id: str) -> Kind:
         """One of them."""
@@ -148,6 +147,92 @@ class Client:
         """One SELECT."""
         body = {"sql": sql, "parameters": parameters}
         return Rows.model_validate(self._asked("POST", "/query", json=body))
+
+    # --- What good means ------------------------------------------------------------------------
+
+    def constitutions(self) -> list[Name]:
+        """Their names, in order, and which version each stands for."""
+        return [Name.model_validate(one) for one in self._pages("/constitutions", {})]
+
+    def constitution(self, ref: str) -> ConstitutionVersion:
+        """One of them, by its name, or by a version's id or its beginning."""
+        return ConstitutionVersion.model_validate(self._asked("GET", f"/constitutions/{ref}"))
+
+    def commit(
+        self, yaml: str, message: str, *, author: str | None = None, parent: str | None = None
+    ) -> Commit:
+        """Put a constitution in force.
+
+        Args:
+            yaml: the text of its file.
+            message: why it is as it is now.
+            author: who says so; the token's name, if not given.
+            parent: the version that was edited; refused if another one is in force by now.
+        """
+        body = {"yaml": yaml, "message": message, "author": author, "parent": parent}
+        return Commit.model_validate(self._asked("POST", "/constitutions", json=body))
+
+    def diff(self, old: str, new: str) -> list[Change]:
+        """What one constitution changes of another, by principle."""
+        found = self._asked("GET", f"/constitutions/{old}/diff/{new}")
+        return [Change.model_validate(one) for one in found]
+
+    def preview(self, yaml: str, *, against: str | None = None, shown: int = 10) -> Foreseen:
+        """What an edit would change in the pairs so far, from what is stored: no judge is asked.
+
+        Args:
+            yaml: the text of the edited file.
+            against: what was edited; what is in force, if not given.
+            shown: so many changed pairs are shown in full.
+        """
+        body = {"yaml": yaml, "against": against, "shown": shown}
+        return Foreseen.model_validate(self._asked("POST", "/constitutions/preview", json=body))
+
+    def measured(self, ref: str) -> Measured:
+        """How judges do on a constitution's cases, from what is stored: no judge is asked."""
+        return Measured.model_validate(self._asked("GET", f"/constitutions/{ref}/test"))
+
+    # --- What people say ------------------------------------------------------------------------
+
+    def next_to_label(
+        self,
+        *,
+        annotator: str | None = None,
+        principle: str | None = None,
+        origin: Origin = "round",
+        limit: int = 10,
+    ) -> NextToLabel:
+        """The comparisons that somebody should label next, the most useful first.
+
+        Args:
+            annotator: who; the token's name, if not given.
+            principle: `CONSTITUTION/PRINCIPLE`, to label by this one alone.
+        """
+        asked = {"annotator": annotator, "principle": principle, "origin": origin, "limit": limit}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return NextToLabel.model_validate(self._asked("GET", "/labels/next", params=given))
+
+    def label(
+        self,
+        comparison: str,
+        choice: Choice,
+        seconds: float,
+        *,
+        principle: str | None = None,
+        annotator: str | None = None,
+        note: str = "",
+    ) -> Label:
+        """Say which of a comparison's answers is better.
+
+        Args:
+            choice: `first` and `second` are the comparison's, whichever was shown as A.
+            seconds: from seeing the answers to choosing.
+            principle: `CONSTITUTION/PRINCIPLE`, if it is by this one alone.
+            annotator: who says so; the token's name, if not given.
+        """
+        body = {"comparison": comparison, "choice": choice, "seconds": seconds, "note": note}
+        body |= {"principle": principle, "annotator": annotator}
+        return Label.model_validate(self._asked("POST", "/labels", json=body))
 
     # --- Which checkpoint is served -------------------------------------------------------------
 
@@ -182,6 +267,16 @@ class Client:
                 elif "id" in told:
                     yield Event(int(told["id"]), told["event"], **json.loads(told["data"]))
                     told = {}
+
+    def _pages(self, path: str, asked: Mapping[str, Any]) -> Iterator[Any]:
+        """The items of a list, page by page."""
+        after: dict[str, str] = {}
+        while True:
+            page = self._asked("GET", path, params={**asked, "limit": _PAGE, **after})
+            yield from page["items"]
+            if page["next"] is None:
+                return
+            after = {"after": page["next"]}
 
     def _asked(self, method: str, path: str, **how: Any) -> Any:
         headers = {} if method == "GET" else {"Idempotency-Key": str(uuid.uuid4())}

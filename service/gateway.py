@@ -14,7 +14,7 @@ from pipelines.home import Home
 from pipelines.store.checkpoints import CHAMPION
 from pipelines.store.traffic import Kind
 from service.asked import MAX_BODY_BYTES, Asked, ChatRequest, CompletionRequest
-from service.auth import Door, needs
+from service.auth import Door, Person, needs
 from service.champion import NOBODY
 from service.exchange import Exchange
 from service.feedback import Feedback, keep
@@ -75,10 +75,10 @@ def create_app(home: Home, rooms: Rooms, door: Door) -> FastAPI:
 
     @app.post("/v1/feedback", status_code=201, dependencies=[Depends(needs("label"))])
     def feedback(
-        said: Annotated[Feedback, Depends(_feedback)], request: Request
+        said: Annotated[Feedback, Depends(_feedback)], person: Person
     ) -> dict[str, str | None]:
         try:
-            return {"id": said.id, "label": keep(home, said, request.state.caller)}
+            return {"id": said.id, "label": keep(home, said, person)}
         except ConfigError as wrong:
             raise HTTPException(404, f"{wrong.message} {wrong.hint}".strip()) from wrong
 
@@ -140,7 +140,7 @@ async def _answer(rooms: Rooms, asked: Asked, request: Request) -> Response:
         asked,
         seat.identity,
         "canary" if canary else "direct",
-        request.state.caller,
+        str(request.state.caller),
         token_id,
         keep=rooms.recorder.keep or (tried is not None and tried.kind == "compare"),
     )

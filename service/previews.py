@@ -1,4 +1,6 @@
-"""How previews of edited constitutions look in a terminal."""
+"""How previews of edited constitutions look in a terminal, and as JSON."""
+
+from typing import Any
 
 from rich.console import Console
 
@@ -28,6 +30,28 @@ def show_preview(console: Console, preview: Preview, shown: int) -> None:
         _show_changed(console, one)
     if len(preview.changed) > shown:
         console.print(f"{len(preview.changed) - shown} more (--show)", style="dim")
+
+
+def as_json(preview: Preview) -> dict[str, Any]:
+    """All of a preview."""
+    by_principle = {name: one._asdict() for name, one in preview.by_principle.items()}
+    changed = [_changed_as_json(one) for one in preview.changed]
+    return preview._asdict() | {"by_principle": by_principle, "changed": changed}
+
+
+def _changed_as_json(one: Changed) -> dict[str, Any]:
+    comparison = one.compared.comparison
+    return {
+        "comparison": comparison.id,
+        "effect": one.effect,
+        "request": comparison.conversation[-1].content,
+        "first": comparison.first,
+        "second": comparison.second,
+        "before": one.before.model_dump(),
+        "after": one.after.model_dump(),
+        "by": [shift._asdict() for shift in one.by],
+        "reason": one.reason,
+    }
 
 
 def _show_touched(console: Console, name: str, touched: Touched, exact: bool) -> None:

@@ -10,7 +10,15 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from pipelines.store.connection import sqlite3
-from teachers.errors import Busy, ConfigError, PreceptorError, QueryRefused, StoreError, StoreFull
+from teachers.errors import (
+    Busy,
+    ConfigError,
+    PreceptorError,
+    QueryRefused,
+    StoreError,
+    StoreFull,
+    WeightsError,
+)
 
 TYPE = "application/problem+json"
 
@@ -42,6 +50,7 @@ _STATUS: dict[type[PreceptorError], HTTPStatus] = {
     QueryRefused: HTTPStatus.BAD_REQUEST,
     ConfigError: HTTPStatus.BAD_REQUEST,
     Busy: HTTPStatus.CONFLICT,
+    WeightsError: HTTPStatus.CONFLICT,
     StoreFull: HTTPStatus.INSUFFICIENT_STORAGE,
     StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
 }

@@ -7,12 +7,14 @@ import httpx
 import pytest
 
 from pipelines.loop import Limits
-from pipelines.store import calls
+from pipelines.store import calls, judgements
 from pipelines.store.connection import connect, transaction
 from service.client import Client, Refused
-from service.routes.rows import Checkpoint, Prompt
+from service.routes.constitutions import TEXT
+from service.routes.rows import Checkpoint, ConstitutionCommit, Label, Prompt
 from teachers.records import Prompt as Made
 from tests.served import Gateway, serving_process
+from tests.test_labels import SIX
 
 SUMS = {"name": "sums", "supply": {"generators": [{"generator": "chain_sum", "held_out": 100}]}}
 PROMPTS = 450
@@ -24,6 +26,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         prompts = [Made(task="made", question=f"Question {n}?") for n in range(PROMPTS)]
         with closing(connect(gateway.home.store)) as db, transaction(db):
             calls.add_prompts(db, "round", [(one, "train", "made") for one in prompts])
+            judgements.add_comparisons(db, SIX)
         yield gateway
 
 
@@ -56,6 +59,40 @@ def test_runs_are_queued_steered_and_followed(client: Client) -> None:
     assert [one.state for one in client.runs()] == ["cancelled"]
     told = [(one.kind, one.subject, one.what) for one in client.events(after=seen, once=True)]
     assert told == [("run", run.id, state) for state in ("queued", "paused", "cancelled")]
+
+
+def test_constitutions_are_edited(client: Client) -> None:
+    first = client.commit(TEXT, "short", author="Ada")
+    assert (first.new, first.author, first.parent) == (True, "Ada", None)
+    yaml = client.constitution("mine").yaml.replace("short.", "long.")
+    second = client.commit(yaml, "long", parent=first.id)
+    assert not client.commit(yaml, "once more").new
+    with pytest.raises(Refused, match="edited meanwhile"):
+        client.commit(TEXT, "late", parent=first.id)
+    [change] = client.diff(first.id, "mine")
+    assert (change.kind, change.old, change.asks_again) == (
+        *("reworded", "The answer is short."),
+        True,
+    )
+    assert [one.in_force for one in client.constitutions() if one.name == "mine"] == [second.id]
+    assert [one.message for one in client.rows(ConstitutionCommit, name="mine")] == [
+        "long",
+        "short",
+    ]
+    with pytest.raises(Refused, match="yaml, line 5"):
+        client.commit(TEXT.replace("text:", "txt:"), "wrong")
+    with pytest.raises(Refused, match="No round has been judged"):
+        client.preview(TEXT)
+    assert client.measured("mine").judges == []
+
+
+def test_people_label(client: Client) -> None:
+    found = client.next_to_label(annotator="ann", limit=2)
+    assert (len(found.items), found.left) == (2, len(SIX))
+    made = client.label(found.items[0].comparison, "second", 3.0, annotator="ann", note="why")
+    assert (made.choice, made.shown, made.note) == ("second", found.items[0].shown, "why")
+    assert client.next_to_label(annotator="ann").left == len(SIX) - 1
+    assert list(client.rows(Label, annotator="ann")) == [made]
 
 
 def test_the_champion_is_moved(client: Client) -> None:

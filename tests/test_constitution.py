@@ -142,6 +142,31 @@ def test_a_scope_does_not_contradict_itself() -> None:
 
 
 @pytest.mark.parametrize(
+    "explodes",
+    [
+        "(?:(?:(?:a{1000}){1000}){1000}){1000}",
+        "(?:" * 60 + "a" + "+)" * 60,
+        "(?:" * 50 + "a" + "{1,2})" * 50,
+        "(?:" + "(?:ab|cd)" * 50 + "){10000}",
+    ],
+)
+def test_a_scope_that_would_take_all_memory_is_refused(explodes: str) -> None:
+    """Compiling one of these ends the process."""
+    assert "repeats too often" in refusal(lambda: Scope(matching=explodes))
+
+
+def test_a_scope_may_repeat_what_people_repeat() -> None:
+    phrases = "|".join(rf"say\s+{n}\s+times" for n in range(20))
+    for pattern in (
+        rf"(?i)\b({phrases})\b",
+        r"^.{2000,}$",
+        r"(\d{4})-(\d{2})-(\d{2})",
+        r"(\w+\s+)+$",
+    ):
+        assert not Scope(matching=pattern).covers("Hi!")
+
+
+@pytest.mark.parametrize(
     ("edit", "changes"),
     [
         (edited(), []),

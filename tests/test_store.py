@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from pipelines.store.connection import (
     Version,
+    bounded,
     connect,
     loaded_version,
     sqlite3,
@@ -226,6 +227,16 @@ def test_a_cancelled_task_does_not_take_its_write_back(path: Path) -> None:
 
     asyncio.run(write())
     assert numbers(path) == [1, 2]
+
+
+def test_a_read_that_takes_too_long_is_given_up(db: Database) -> None:
+    forever = "with recursive n(i) as (select 1 union all select i + 1 from n) select max(i) from n"
+    with pytest.raises(StoreError, match=r"longer than 0\.1 s"), bounded(db, 0.1):
+        db.execute(forever)
+    with pytest.raises(sqlite3.OperationalError, match="no such table"), bounded(db, 0.1):
+        db.execute("select * from nowhere")
+    tenth = forever.replace("from n)", "from n where i < 100000)")
+    assert db.execute(tenth).fetchone() == (100_000,), "and what comes after has all its time"
 
 
 def test_a_store_that_cannot_be_opened_is_said_at_once(path: Path) -> None:

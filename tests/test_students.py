@@ -21,7 +21,7 @@ from pipelines.home import Home
 from pipelines.store import exchanges, labels, names, tokens, traffic
 from pipelines.store.connection import connect, transaction
 from pipelines.store.exchanges import Exchange, Figures
-from service import fleet
+from service import fleet, output
 from service.champion import Champion
 from service.options import Options
 from service.redaction import redacted
@@ -434,7 +434,7 @@ def test_the_better_of_two_answers_is_a_label(gateway: Gateway) -> None:
     assert (one.label.choice, one.label.note, one.label.annotator) == (
         "first",
         "clear",
-        "this machine",
+        output.user(),
     )
 
 

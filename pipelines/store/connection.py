@@ -17,6 +17,7 @@ BUSY_S = 20.0
 
 __all__ = [
     "Version",
+    "bounded",
     "connect",
     "explained",
     "loaded_version",
@@ -95,6 +96,25 @@ def transaction(db: Database) -> Iterator[Database]:
             if db.conn.in_transaction:
                 db.conn.execute("ROLLBACK")
             raise
+
+
+@contextmanager
+def bounded(db: Database, seconds: float) -> Iterator[None]:
+    """Reads that are given up after so long.
+
+    Raises:
+        StoreError: they were.
+    """
+    deadline = time.monotonic() + seconds
+    db.conn.set_progress_handler(lambda: int(time.monotonic() > deadline), 5000)
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "interrupted" not in str(error):
+            raise
+        raise StoreError(f"Finding this in the store takes longer than {seconds:g} s.") from error
+    finally:
+        db.conn.set_progress_handler(None, 0)
 
 
 def now() -> float:

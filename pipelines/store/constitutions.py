@@ -33,6 +33,17 @@ class Committed(NamedTuple):
     """False where it was in force already, and nothing was stored."""
 
 
+class Named(NamedTuple):
+    """A name, and what it stands for."""
+
+    name: str
+    in_force: str | None
+    """The version's id; None: nothing was committed, and the file that comes with Preceptor
+    counts."""
+    commits: int
+    committed_at: float | None
+
+
 def commit(db: Database, constitution: Constitution, author: str, message: str) -> Committed:
     """Put a version in force under its name."""
     if (current := head(db, constitution.name)) and current.id == constitution.id:
@@ -86,6 +97,18 @@ def names(db: Database) -> list[str]:
     return [row[0] for row in db.execute("select distinct name from constitution_commits")]
 
 
+def listed(db: Database, folder: Path = SHIPPED) -> list[Named]:
+    """Every name that something was committed under or comes with Preceptor, in order."""
+    # Beside a lone max(), SQLite takes the other columns from the row that it was found in.
+    rows = db.execute(
+        "select name, constitution_id, count(*), committed_at, max(seq) from constitution_commits"
+        " group by name"
+    )
+    found = {path.stem: Named(path.stem, None, 0, None) for path in folder.glob("*.yaml")}
+    found.update((row[0], Named(*row[:-1])) for row in rows)
+    return [found[name] for name in sorted(found)]
+
+
 def version(db: Database, ref: str) -> Constitution | None:
     """The version in force under a name, or of an id or its beginning; None where there is none.
 
@@ -121,6 +144,15 @@ def resolve(ref: str, db: Database | None, folder: Path = SHIPPED) -> Constituti
     """
     if "." in ref or "/" in ref:
         return load(Path(ref).expanduser())
+    return named(ref, db, folder)
+
+
+def named(ref: str, db: Database | None, folder: Path = SHIPPED) -> Constitution:
+    """The same by a name or a version alone: no path is read, whatever somebody asks for.
+
+    Raises:
+        ConfigError: there is none.
+    """
     if db is not None and (found := version(db, ref)):
         return found
     shipped = {path.stem: path for path in folder.glob("*.yaml")}

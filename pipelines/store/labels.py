@@ -15,9 +15,12 @@ from pipelines.store.judgements import principle_text as principle_text
 from pipelines.store.judgements import verdicts as verdicts
 from teachers.records import content_id
 
+# Orders for a judge are not to be labelled, nor two answers that are the same.
+_FIT = "not injected and first != second"
+
 # Of one origin, not labelled by :annotator. An overall label is one without a principle.
-_UNLABELLED = """
-    from comparisons where source = :origin and not injected and first != second and id not in (
+_UNLABELLED = f"""
+    from comparisons where source = :origin and {_FIT} and id not in (
         select comparison_id from labels
         where annotator = :annotator and principle_id is :principle_id)"""
 
@@ -90,6 +93,15 @@ def count_unlabelled(db: Database, annotator: str, principle_id: str | None, ori
         {"annotator": annotator, "principle_id": principle_id, "origin": origin},
     ).fetchone()
     return int(row[0])
+
+
+def fit(db: Database, comparison_id: str) -> Compared | None:
+    """A stored comparison that people may label; None if it is none, or not there."""
+    row = db.execute(
+        f"select {COMPARED} from comparisons where id = ? and {_FIT}", (comparison_id,)
+    ).fetchone()
+    found = as_compared(row) if row else None
+    return None if found is None or found.comparison.identical else found
 
 
 def compared(db: Database, comparison_ids: Iterable[str]) -> dict[str, Compared]:

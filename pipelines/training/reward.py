@@ -10,6 +10,7 @@ Nothing is merged, for it answers nobody. It resumes as exactly as `pipelines.tr
 
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 from pipelines.training.child import as_child
 from pipelines.training.job import RewardJob, RunFolder
@@ -58,7 +59,7 @@ def train(job: RewardJob, run: RunFolder, journal: Journal, checkpoint: Path | N
     models.in_float32(model)
     if job.device == "cpu":
         adapted.quicken(model)
-        attention.quicken(model.get_base_model())
+        attention.quicken(cast("Any", model.get_base_model()))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     with whole_folder(run.adapter) as partial:
         models.put_adapter(model, partial)

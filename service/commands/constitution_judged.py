@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,13 +26,11 @@ from service.output import Json
 
 if TYPE_CHECKING:
     from judges.certify import Certificate
-    from judges.constitution import Constitution, Principle
+    from judges.constitution import Principle
     from judges.judge import Judge
-    from pipelines.preview import Changed, Plan, Preview
+    from pipelines.edit import Edit
+    from pipelines.preview import Plan, Preview
     from pipelines.recipe import JudgeSection, Recipe
-    from pipelines.seat import Seat
-    from pipelines.store.rounds import Judged
-    from pipelines.workbench import Workbench
 
 _REF = "A file's path, a name, or a version's id or its beginning."
 
@@ -95,13 +93,13 @@ def preview(
     json_: Json = False,
 ) -> None:
     """What an edit would change in the pairs that are stored, before it is committed."""
-    from service.previews import show_cost, show_preview
+    from pipelines.edit import edit
+    from service.previews import as_json, show_cost, show_preview
     from teachers.errors import ConfigError
 
-    new = resolve(edited)
-    last = _last_judged()
-    loaded = loaded_recipe(recipe) or _recipe_of(last)
-    old = resolve(against) if against else _before(new.name, last)
+    new, loaded = resolve(edited), loaded_recipe(recipe)
+    with stored() as db:
+        asked = edit(db, new, resolve(against) if against else None, loaded)
 
     def agreed(plan: "Plan") -> bool:
         show_cost(output.console(stderr=json_), plan)
@@ -110,13 +108,11 @@ def preview(
         except typer.Abort:
             raise ConfigError("Nobody said yes.", hint="--yes spends the calls unasked.") from None
 
-    found = asyncio.run(_preview(loaded, old, new, sample, agreed, quiet=json_))
+    found = asyncio.run(_preview(asked, sample, agreed, quiet=json_))
     if found is None:
         raise typer.Exit(1)
     if json_:
-        by_principle = {name: one._asdict() for name, one in found.by_principle.items()}
-        changed = [_changed(one) for one in found.changed]
-        output.print_json(found._asdict() | {"by_principle": by_principle, "changed": changed})
+        output.print_json(as_json(found))
     else:
         show_preview(output.console(), found, shown)
 
@@ -161,103 +157,20 @@ async def _measure(
 
 
 async def _preview(
-    recipe: "Recipe",
-    old: "Constitution",
-    new: "Constitution",
-    sample: int,
-    agreed: "Callable[[Plan], bool]",
-    *,
-    quiet: bool,
+    asked: "Edit", sample: int, agreed: "Callable[[Plan], bool]", *, quiet: bool
 ) -> "Preview | None":
-    from pipelines.decided import Terms
+    from pipelines.edit import seats, terms
     from pipelines.preview import fetch, plan, preview
 
-    old, new = (_only(one, recipe.principles) for one in (old, new))
+    recipe, old, new = asked
     async with onlooker(quiet=quiet) as looking:
-        seats = _seats(looking, recipe)
-        terms = Terms([seat.judge for seat in seats], recipe.pairs, recipe.quorum)
-        planned = plan(looking, terms, old, new, sample)
+        seated = seats(looking, recipe)
+        by = terms(recipe, seated)
+        planned = plan(looking, by, old, new, sample)
         if planned.calls:
             if not agreed(planned):
                 return None
             # Whoever asks has the home for itself; looking needs no such thing.
             async with bench(recipe, quiet=quiet) as asking:
-                await fetch(asking, seats, terms, planned)
-        return preview(looking, terms, old, new, planned)
-
-
-def _seats(looking: "Workbench", recipe: "Recipe") -> "list[Seat]":
-    """The recipe's judges, nobody being asked."""
-    from pipelines.seat import known
-    from teachers.errors import ConfigError
-
-    if recipe.judge is None:
-        raise ConfigError("This recipe has no judge.", hint="--recipe names one that has.")
-    seats = [known(looking, section) for section in recipe.judges]
-    found = [seat for seat in seats if seat]
-    if len(found) < len(seats):
-        raise ConfigError(
-            "A judge of this recipe was never asked in this home, so no comparison was judged.",
-            hint="preceptor run RECIPE, or another --recipe.",
-        )
-    return found
-
-
-def _last_judged() -> "Judged | None":
-    """The round whose comparisons were judged last."""
-    from pipelines.store import rounds
-
-    with stored() as db:
-        return rounds.last_judged(db) if db else None
-
-
-def _before(name: str, last: "Judged | None") -> "Constitution":
-    """The version in force; where none was committed, the one that the last round went by."""
-    from pipelines.store import constitutions
-
-    with stored() as db:
-        found = constitutions.version(db, name) if db else None
-        if db and last and found is None:
-            found = constitutions.version(db, last.constitution_id)
-    return found if found and found.name == name else resolve(name)
-
-
-def _recipe_of(last: "Judged | None") -> "Recipe":
-    """The recipe of a round that was judged."""
-    from pydantic import ValidationError
-
-    from pipelines.recipe import Recipe
-    from teachers.errors import ConfigError
-
-    if last is None:
-        raise ConfigError(
-            "No round has been judged in this home, so an edit changes nothing yet.",
-            hint="preceptor run RECIPE, with a judge and a constitution in the recipe.",
-        )
-    try:
-        return Recipe.model_validate_json(last.recipe)
-    except ValidationError as old:
-        raise ConfigError(
-            "The last round's recipe is of another version.", hint="--recipe names one."
-        ) from old
-
-
-def _only(constitution: "Constitution", names: Sequence[str]) -> "Constitution":
-    """A constitution with the principles alone that a recipe is about: all, if it names none."""
-    chosen = [one for one in constitution.principles if not names or one.id in names]
-    return constitution.model_copy(update={"principles": tuple(chosen)})
-
-
-def _changed(one: "Changed") -> dict[str, Any]:
-    comparison = one.compared.comparison
-    return {
-        "comparison": comparison.id,
-        "effect": one.effect,
-        "request": comparison.conversation[-1].content,
-        "first": comparison.first,
-        "second": comparison.second,
-        "before": one.before.model_dump(),
-        "after": one.after.model_dump(),
-        "by": [shift._asdict() for shift in one.by],
-        "reason": one.reason,
-    }
+                await fetch(asking, seated, by, planned)
+        return preview(looking, by, old, new, planned)

@@ -20,7 +20,7 @@ from service.problems import problem
 
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 KEY = "idempotency-key"
-_ONLY_ASKS = "/query"
+_ONLY_ASK = ("/query", "/constitutions/preview")
 _LONGEST_KEY = 300
 
 
@@ -33,7 +33,7 @@ class Answer(APIRoute):
         async def answer(request: Request) -> Response:
             if request.method == "GET":
                 return _tagged(request, await handle(request))
-            if request.url.path.endswith(_ONLY_ASKS):
+            if request.url.path.endswith(_ONLY_ASK):
                 return await handle(request)
             key = request.headers.get(KEY)
             if key is None:
@@ -59,7 +59,7 @@ async def _audited(request: Request, handle: Handle) -> Response:
     """Answer, and write down who has changed what."""
     response = await handle(request)
     state, what = request.app.state, f"{request.method} {request.url.path}"
-    await run_in_threadpool(_write, state.home, tokens.audit, request.state.caller, what)
+    await run_in_threadpool(_write, state.home, tokens.audit, str(request.state.caller), what)
     return response
 
 

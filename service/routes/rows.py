@@ -222,6 +222,22 @@ class Promotion(Row):
     created_at: float
 
 
+class Comparison(Row):
+    """Two answers to one request that judges and people were asked about."""
+
+    table = "comparisons"
+    filters = ("prompt_id", "source", "first_sample", "second_sample")
+    id: str
+    prompt_id: str | None
+    conversation: Parsed
+    first: str
+    second: str
+    first_sample: str | None
+    second_sample: str | None
+    source: str
+    created_at: float
+
+
 class Label(Row):
     """What a person said of a comparison."""
 
@@ -238,20 +254,24 @@ class Label(Row):
     created_at: float
 
 
-class Constitution(Row):
-    """A version of a constitution."""
+class ConstitutionCommit(Row):
+    """When a version of a constitution was put in force, by whom and why."""
 
-    table = "constitutions"
-    filters = ("name",)
-    id: str
+    table = "constitution_commits"
+    filters = ("name", "constitution_id", "author")
+    listed_only = True
+    constitution_id: str
     name: str
-    content: Parsed
-    created_at: float
+    parent: str | None
+    """The version that was in force before."""
+    author: str
+    message: str
+    committed_at: float
 
 
 KINDS: tuple[type[Row], ...] = (
     *(Round, Stage, Prompt, Sample, Verdict, Pair, Dataset, TrainingRun, Checkpoint, Eval),
-    *(Promotion, Label, Constitution),
+    *(Promotion, Comparison, Label, ConstitutionCommit),
 )
 
 

@@ -68,7 +68,7 @@ class RunState(BaseModel):
 class Wish(BaseModel):
     """What is to become of a run."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"wish": "pause"}]})
 
     wish: Literal["pause", "resume", "cancel"]
 
