@@ -51,6 +51,24 @@ _CHANGED = {
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "Health": {"status": "ok", "runs": {"queued": 1, "running": 1}},
+    "TrialState": {
+        "seq": 4,
+        "checkpoint_id": _id("checkpoint"),
+        "kind": "canary",
+        "share": 0.1,
+        "started_at": AT,
+        "ended_at": None,
+        "why": None,
+        "candidate": {"answers": 31, "failed": 0, "first_token_s": 0.21},
+        "champion": {"answers": 274, "failed": 1, "first_token_s": 0.19},
+    },
+    "Budget": {
+        "of": "key",
+        "id": "3f2a9c1b7d5e",
+        "name": "app",
+        "most": 100_000,
+        "spent": 41_250,
+    },
     "Version": {"preceptor": "0.1.0", "api": "v1"},
     "Problem": {
         "title": "Bad Request",
