@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from pipelines.context import Context
 from pipelines.home import Home
 from pipelines.recipe import Recipe
+from pipelines.space import make_room
 from pipelines.stages import (
     appraise,
     build,
@@ -107,6 +108,7 @@ def stages_of(recipe: Recipe) -> Sequence[Any]:
 async def _run_stage(context: Context, stage: Any) -> dict[str, Any]:
     if (report := rounds.report_of(context.db, context.round_id, stage.NAME)) is not None:
         return report
+    make_room(context.db, context.home, context.progress)
     with transaction(context.db) as db:
         rounds.begin_stage(db, context.round_id, stage.NAME)
     report = dict(await stage.run(context))

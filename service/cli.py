@@ -15,6 +15,7 @@ from service.commands.canary import canary
 from service.commands.constitution import constitution_app
 from service.commands.judge import judge_app
 from service.commands.label import label
+from service.commands.prune import prune
 from service.commands.rollouts import rollouts
 from service.commands.runs import loop, runs_app, worker
 from service.commands.score import score
@@ -50,6 +51,7 @@ app.command()(score)
 app.command()(loop)
 app.command()(worker)
 app.command()(canary)
+app.command()(prune)
 app.add_typer(runs_app, name="runs")
 app.add_typer(token_app, name="token")
 
