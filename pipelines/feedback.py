@@ -10,6 +10,7 @@ from sqlite_utils import Database
 from judges.labels import Label
 from judges.records import Comparison
 from pipelines.store import exchanges, judgements, labels
+from pipelines.store.calls import chunks
 from pipelines.store.exchanges import Exchange, Thumb
 from pipelines.store.judgements import Compared
 from teachers.errors import ConfigError
@@ -63,7 +64,8 @@ def compare(db: Database, exchange_ids: Sequence[str]) -> None:
     """Make comparisons, to be labelled, of those of these exchanges that were made side by side."""
     made = [
         Compared(comparison, "traffic")
-        for first, second in exchanges.beside_each_other(db, exchange_ids)
+        for some in chunks(exchange_ids)
+        for first, second in exchanges.beside_each_other(db, some)
         if (comparison := _compared(first, second)) is not None
     ]
     judgements.add_comparisons(db, made)

@@ -85,7 +85,7 @@ class Exchange:
             raise ValueError("no JSON object")
 
     def stored(self, status: int) -> Stored:
-        """The exchange as it is kept."""
+        """The exchange as it is kept, but for its texts."""
         usage = (self._whole or _data(self._usage)).get("usage")
         usage = usage if isinstance(usage, dict) else {}
         arm, caller, token_id, beside = self._who
@@ -101,10 +101,19 @@ class Exchange:
             seconds=time.monotonic() - self._began,
             prompt_tokens=_count(usage.get("prompt_tokens")),
             completion_tokens=_count(usage.get("completion_tokens")),
-            request=json.dumps(blotted(self.asked.forwarded())) if self.keep else None,
-            answer=redacted(self._text()) if self.keep and status < 400 else None,
+            request=None,
+            answer=None,
             beside=beside,
             at=self._at,
+        )
+
+    def with_texts(self, stored: Stored) -> Stored:
+        """The same with its texts, if they are to be kept: blotted, which takes a while."""
+        if not self.keep:
+            return stored
+        return stored._replace(
+            request=json.dumps(blotted(self.asked.forwarded())),
+            answer=redacted(self._text()) if stored.status < 400 else None,
         )
 
     def _text(self) -> str:

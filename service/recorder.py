@@ -1,7 +1,10 @@
 """Writes down exchanges, a second's at a time, so that nobody's answer waits for the store."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import closing
+
+from sqlite_utils import Database
 
 from pipelines import feedback
 from pipelines.home import Home
@@ -29,14 +32,14 @@ class Recorder:
     def __init__(self, home: Home, limits: Limits, *, keep: bool = False) -> None:
         self._home, self._limits = home, limits
         self.keep = keep
-        self._waiting: list[exchanges.Exchange] = []
+        self._waiting: list[tuple[Exchange, exchanges.Exchange]] = []
 
     def ended(self, exchange: Exchange, status: int) -> None:
         """Take an exchange that is over."""
         one = exchange.stored(status)
         self._limits.spend(one.token_id, one.prompt_tokens + one.completion_tokens)
         if len(self._waiting) < _MOST_WAITING:
-            self._waiting.append(one)
+            self._waiting.append((exchange, one))
 
     async def watch(self) -> None:
         """Write every second; never returns."""
@@ -47,22 +50,27 @@ class Recorder:
             at = asyncio.get_running_loop().time()
             if at - forgot > _FORGET_EVERY_S:
                 forgot = at
-                await asyncio.to_thread(self._change)
+                await asyncio.to_thread(self._change, exchanges.forget)
 
     async def write(self) -> None:
         """Write what waits; it goes on waiting while the store cannot be written."""
         some, self._waiting = self._waiting, []
-        if some and not await asyncio.to_thread(self._change, some):
+        if some and not await asyncio.to_thread(self._add, some):
             self._waiting = some + self._waiting
 
-    def _change(self, some: list[exchanges.Exchange] | None = None) -> bool:
+    def _add(self, some: list[tuple[Exchange, exchanges.Exchange]]) -> bool:
+        rows = [exchange.with_texts(one) for exchange, one in some]
+
+        def add(db: Database) -> None:
+            exchanges.add(db, rows)
+            feedback.compare(db, [one.id for one in rows if one.answer is not None])
+
+        return self._change(add)
+
+    def _change(self, change: Callable[[Database], None]) -> bool:
         try:
             with closing(connect(self._home.store)) as db, transaction(db):
-                if some is None:
-                    exchanges.forget(db)
-                else:
-                    exchanges.add(db, some)
-                    feedback.compare(db, [one.id for one in some if one.answer is not None])
+                change(db)
         except StoreError:
             return False
         return True

@@ -1,6 +1,8 @@
 """Who takes part in answering as a student, put together."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple
 
 from pipelines.home import Home
@@ -14,6 +16,8 @@ from service.traffic import Traffic
 from teachers.engine import EngineSettings
 from teachers.progress import Progress
 
+AGAIN_S = 5.0
+
 
 class Rooms(NamedTuple):
     """What stands between callers and model servers."""
@@ -23,6 +27,7 @@ class Rooms(NamedTuple):
     shadows: Shadows
     limits: Limits
     recorder: Recorder
+    progress: Progress
 
     @classmethod
     def of(
@@ -41,16 +46,27 @@ class Rooms(NamedTuple):
         limits = Limits(home)
         recorder = Recorder(home, limits, keep=options.keep_texts)
         fleet = Fleet(home, champion, progress, settings, options.others, options.limit_s)
-        return cls(fleet, Traffic(home, progress), Shadows(recorder), limits, recorder)
+        traffic = Traffic(home, progress)
+        return cls(fleet, traffic, Shadows(recorder), limits, recorder, progress)
 
     async def watch(self) -> None:
         """Keep all of them going; never returns."""
-        await asyncio.gather(
-            self.fleet.champion.watch(),
-            self.fleet.watch(),
-            self.traffic.watch(self.fleet.champion),
-            self.recorder.watch(),
+        watches: tuple[Callable[[], Awaitable[None]], ...] = (
+            self.fleet.champion.watch,
+            self.fleet.watch,
+            partial(self.traffic.watch, self.fleet.champion),
+            self.recorder.watch,
         )
+        await asyncio.gather(*map(self._for_ever, watches))
+
+    async def _for_ever(self, watch: Callable[[], Awaitable[None]]) -> None:
+        """Whatever one of them meets, it goes on: nobody else watches."""
+        while True:
+            try:
+                await watch()
+            except Exception as error:
+                self.progress.say(f"the service met {error!r} and goes on")
+                await asyncio.sleep(AGAIN_S)
 
     async def stop(self) -> None:
         await self.shadows.stop()
