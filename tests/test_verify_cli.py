@@ -65,7 +65,7 @@ def test_bad_lines_are_named_and_kept_and_the_others_checked(cli: Cli, tmp_path:
     ):
         assert f"rows.jsonl:{number}: {why}" in said.err
     assert said.json["states"] == {"verified": 1, "error": 4}
-    assert said.json["verifier"] == "number/1"
+    assert said.json["verifier"] == "number/2"
     assert len(said.json["bad_lines"]) == 4
     # What is an object stays as it was, and what is none is kept as a text.
     assert [row.get("line") for row in read(out)] == [None, *bad[:2], None, None]

@@ -32,21 +32,21 @@ from judges.verifiers.verifier import Verifier
 from teachers.errors import VerifierError
 
 VERIFIERS = {
-    "choice": Verifier(choice.check, 1),
+    "choice": Verifier(choice.check, 2),
     "code": Verifier(code.check, 1, whole=True, deadline_s=code.DEADLINE_S, load=code.load),
     "constraints": Verifier(constraints.check, 1, whole=True, load=constraints.load),
-    "exact": Verifier(exact.check, 1),
+    "exact": Verifier(exact.check, 2),
     "format": Verifier(form.check, 1, whole=True),
     "json_schema": Verifier(json_schema.check, 1, whole=True, load=json_schema.load),
     "language": Verifier(language.check, 1, whole=True, load=language.load),
     "length": Verifier(length.check, 1, whole=True),
-    "math": Verifier(math.check, 1, load=math.load),
-    "number": Verifier(number.check, 1, load=math.load),
-    "reasoning_gym": Verifier(reasoning_gym.check, 1, load=reasoning_gym.load),
+    "math": Verifier(math.check, 2, load=math.load),
+    "number": Verifier(number.check, 2, load=math.load),
+    "reasoning_gym": Verifier(reasoning_gym.check, 2, load=reasoning_gym.load),
     "regex": Verifier(regex.check, 1, whole=True),
     "repetition": Verifier(repetition.check, 1, whole=True),
     "similarity": Verifier(similarity.check, 1, whole=True),
-    "text": Verifier(text.check, 1),
+    "text": Verifier(text.check, 2),
 }
 
 # Hostile answers are long; honest ones are not.
