@@ -8,6 +8,7 @@ learned the form gains nothing by it.
 import re
 from collections import deque
 
+from judges.alternatives import left_open
 from judges.records import Parser
 
 _FORM = re.compile(r"Answer:\s*(\S.*)")
@@ -37,7 +38,8 @@ def readings(text: str, parser: Parser) -> list[str]:
     `lenient`: that too, so it is never the harsher one. Then the last of any explicit mark ("the
     answer is X", "Answer: X", a box, `#### X`), as it stands and cut down to its number; where no
     mark leads to a number, the one after the last equals sign, or else the last one. Without any
-    mark, mathematics that ends the text (`$X$`) is one.
+    mark, mathematics that ends the text (`$X$`) is one. An answer that leaves open which of
+    several values it means ("3 or 4") is never cut down to one of them.
     """
     if parser == "strict":
         return _strict(text)
@@ -61,20 +63,34 @@ def _marked(text: str) -> list[str]:
     last = max(marks, key=lambda mark: mark.start())
     answer = last[1] if last.re is _BOX else text[last.end() :].splitlines()[0]
     bare = _bare(answer)
-    return [bare, _core(bare)]
+    return [bare] if left_open(bare) else [bare, _core(bare)]
 
 
 def _closing(text: str) -> list[str]:
     """What stands between dollar signs, or as LaTeX else, at the very end."""
     last = _CLOSING.search(text.rstrip()[-_LONGEST_CLOSING:])
-    return [_bare(last[1] or last[2])] if last else []
+    if not last:
+        return []
+    closing = _bare(last[1] or last[2])
+    return [_with_alternative(closing, text.rstrip(), len(text.rstrip()) - 1)]
 
 
 def _last_number(text: str) -> list[str]:
     for kind in (_AFTER_EQUALS, _ANY_NUMBER):
         if found := deque(kind.finditer(text), maxlen=1):
-            return [_plain(found[0][kind.groups])]
+            at = found[0].start(kind.groups)
+            return [_with_alternative(_plain(found[0][kind.groups]), text, at)]
     return []
+
+
+def _with_alternative(number: str, text: str, at: int) -> str:
+    """A number of an unmarked text, or the two values between which its line does not decide."""
+    line = text[text.rfind("\n", 0, at) + 1 :].partition("\n")[0]
+    for sentence in _SENTENCE_END.split(line[-_LONGEST_CLOSING:]):
+        open_ = left_open(sentence)
+        if open_ and number in map(_plain, open_):
+            return " or ".join(open_)
+    return number
 
 
 def _bare(answer: str) -> str:

@@ -20,6 +20,7 @@ from pydantic import (
 
 from judges.certify import Criteria
 from judges.rewards import EFFICIENCY, JUDGE, OWN, REWARD_MODEL, RewardTerm, check_terms
+from judges.verifiers import unfit as unfit_parameters
 from judges.verifiers import versioned
 from pipelines.store.pairs import Authority
 from pipelines.training.curriculum import Pacing
@@ -60,6 +61,8 @@ def _check_terms(terms: Sequence[RewardTerm]) -> None:
     for term in terms:
         if term.verifier not in (OWN, EFFICIENCY, JUDGE, REWARD_MODEL):
             _check_verifier(term.verifier)
+            if wrong := unfit_parameters(term.verifier, term.entry):
+                raise ValueError(f"entry of the term {term.name!r}: {wrong}")
 
 
 class Generator(Section):

@@ -67,6 +67,12 @@ def _id(model: Checkpoint, one: Answer) -> str:
     return content_id("reward_score", [model.adapter_sha256, question, one.text])
 
 
+_TRAINED_BY = (
+    "A round with train.objective: reward trains a reward model and measures it: "
+    "preceptor run recipes/reward.yaml"
+)
+
+
 def reward_model(db: Database, name: str) -> Checkpoint:
     """A reward model that has passed its appraisal.
 
@@ -77,12 +83,15 @@ def reward_model(db: Database, name: str) -> Checkpoint:
         ConfigError: there is no such checkpoint.
         Uncertified: it has not been appraised, or did not pass; with its figures.
     """
-    model = checkpoints.checkpoint(db, name.removeprefix(CHECKPOINT))
+    try:
+        model = checkpoints.checkpoint(db, name.removeprefix(CHECKPOINT))
+    except ConfigError as unknown:
+        raise ConfigError(unknown.message, hint=f"{unknown.hint}\n  {_TRAINED_BY}") from unknown
     report = rounds.appraisal_of(db, model.id)
     if report is None:
         raise Uncertified(
             f"{name} has never been appraised as a reward model.",
-            hint="A round with train.objective: reward trains one and measures it.",
+            hint=_TRAINED_BY,
         )
     if not report["passed"]:
         hits, n, low, high = report["accuracy"]

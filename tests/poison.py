@@ -22,6 +22,7 @@ def _answers() -> list[Poison]:
     answers = [
         "5^(5^(5^(5^5)))",
         "10000000!",
+        "9**9**9**9",
         r"\frac{10000000!}{9999999!}",
         "{" + ",".join(map(str, range(400))) + "}",
         r"\{" + ",".join(f"x^{n}" for n in range(300)) + r"\}",
@@ -46,7 +47,7 @@ def _answers() -> list[Poison]:
     return [
         *(Poison("math", f"Answer: {answer}") for answer in answers),
         Poison("math", "Answer: 2", reference="5^(5^(5^(5^5)))"),
-        *(Poison("number", f"Answer: {answer}") for answer in answers[:2]),
+        *(Poison("number", f"Answer: {answer}") for answer in answers[:3]),
     ]
 
 

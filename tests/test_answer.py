@@ -156,6 +156,9 @@ HOSTILE = {
     "stars": "answer:" + "*" * 200_000,
     "wrapped": "answer: " + r"\text{" * 30_000,
     "ends": "Answer: " + ". " * 100_000,
+    "alternatives": "Answer: " + "1 or " * 50_000,
+    "units": "Answer: 1 " + "a " * 100_000 + "or 2",
+    "lists": "Answer: " + "1, " * 70_000,
 }
 
 

@@ -104,6 +104,23 @@ def test_rows_and_show(filled: Cli) -> None:
     assert "More than one row's id begins with ''" in filled.refused("show", "")
 
 
+@pytest.mark.parametrize("words", [("status",), ("rows", "rounds"), ("show", "a")])
+def test_a_damaged_store_is_told_with_what_to_do(filled: Cli, words: tuple[str, ...]) -> None:
+    store = filled.home / "store.db"
+    for damage in (b"just text, " * 1000, store.read_bytes()[:100] + b"\xff" * 50_000):
+        store.write_bytes(damage)
+        told = filled.refused(*words)
+        assert f"{store} is not a sound store: " in told
+        assert "Put a backup in its place" in told
+        assert "preceptor doctor" in told
+
+
+def test_a_reward_model_that_is_not_there_is_trained_by_a_recipe(filled: Cli) -> None:
+    told = filled.refused("score", "reward")
+    assert "No checkpoint is called 'reward'." in told
+    assert "preceptor run recipes/reward.yaml" in told
+
+
 def test_promote_and_rollback_of_nothing(filled: Cli) -> None:
     assert "No checkpoint is called 'abc'." in filled.refused("promote", "abc")
     assert "checkpoint is called ''." in filled.refused("promote", "")

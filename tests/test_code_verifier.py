@@ -135,6 +135,27 @@ def test_a_function_named_like_a_builtin_is_tested_if_it_is_what_is_asked_for() 
     assert checked(program, {**entry, "entry_point": "sum"}).state == "verified"
 
 
+def test_a_check_without_its_candidate_is_told_as_that() -> None:
+    tests = "def check(candidate):\n    assert candidate(2) == 2\n"
+    program = "def same(n):\n    return n\n"
+    found = checked(program, {"tests": tests})
+    assert (found.state, "lacks entry_point" in found.reason) == ("not_applicable", True)
+    found = checked(program, {"tests": tests, "entry_point": "sane"})
+    assert (found.state, "defines no 'sane'" in found.reason) == ("refuted", True)
+    found = checked(program, {"tests": tests, "entry_point": "sane"}, reference=program)
+    assert found.state == "not_applicable"
+    assert found.reason == "entry_point is 'sane', and the right solution defines same"
+    assert checked(program, {"tests": tests, "entry_point": "same"}).state == "verified"
+    assert checked(program, {"tests": "x = 1"}).reason == "there are no tests"
+
+
+def test_a_syntax_error_in_fenced_python_is_told_with_its_line() -> None:
+    found = check("So:\n```python\ndef f(x):\n    return x +\n```", None, CASES)
+    assert found.state == "unparsed"
+    assert found.reason == "a syntax error in the fenced Python, line 2: invalid syntax"
+    assert check("No idea.", None, CASES).reason == "there is no Python program in the text"
+
+
 CASES: dict[str, list[dict[str, str]]] = {
     "cases": [{"stdin": "1 2\n", "stdout": "3\n4"}, {"stdin": "5\n5", "stdout": "10 11\n"}]
 }

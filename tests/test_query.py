@@ -181,5 +181,7 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("just text, " * 1000)
-    with pytest.raises(QueryRefused, match="not a database"):
+    with pytest.raises(StoreError, match=r"text\.db is not a sound store: .*not a database") as no:
         query(tmp_path / "text.db", "select 1 from sqlite_master")
+    assert "Put a backup in its place" in no.value.hint
+    assert "preceptor doctor" in no.value.hint

@@ -18,6 +18,9 @@ supply:
     - generator: chain_sum
 """
 
+GRPO = {"train": {"objective": "grpo"}}
+SHORT = {"name": "short", "verifier": "length"}
+
 
 def write(folder: Path, text: str | bytes) -> Path:
     path = folder / "recipe.yaml"
@@ -98,6 +101,18 @@ def test_every_field_is_explained() -> None:
         (
             {"teacher": {"examples": {"chain_sum": [{"question": "q", "anser": "a"}]}}},
             "teacher.examples.chain_sum[].anser: unknown; did you mean 'answer'?",
+        ),
+        (
+            {"rewards": [{**SHORT, "entri": {"at_most": 3}}]},
+            "rewards[].entri: unknown; did you mean 'entry'?",
+        ),
+        (
+            {**GRPO, "rewards": [{**SHORT, "entry": {"at_mots": 3}}]},
+            "entry of the term 'short': length has no parameter 'at_mots'; did you mean 'at_most'?",
+        ),
+        (
+            {**GRPO, "rewards": [{**SHORT, "entry": {"at_most": "few"}}]},
+            "entry of the term 'short': length: at_most has to be a whole number, and is 'few'",
         ),
         ({"build": {"zzz": 1}}, "build.zzz: unknown; known: per_prompt, minimum"),
     ],

@@ -21,7 +21,7 @@ from tests.poison import POISONS, Poison
 
 # More processor time than a worker takes to start.
 START_CPU_S = 2.0
-HANGS = "Answer: 5^(5^(5^(5^5)))"
+HANGS = "Answer: 1000000000!"
 
 
 def state(answer: str, reference: str | None, verifier: str = "number") -> str:
@@ -71,6 +71,87 @@ def test_a_number_that_cannot_be_checked_is_not_wrong(
     answer: str, reference: str | None, wanted: str
 ) -> None:
     assert state(answer, reference) == wanted
+
+
+@pytest.mark.parametrize("parser", ["strict", "lenient"])
+@pytest.mark.parametrize(
+    ("answer", "values"),
+    [
+        ("3 or 4", "34"),
+        ("either 3 or 4", "34"),
+        ("3, or maybe 4", "34"),
+        ("3 (or 4)", "34"),
+        ("**3** or **4**", "34"),
+        ("$3$ or $4$", "34"),
+        (r"3 \text{ or } 4", "34"),
+        ("3 apples or 4 apples", "34"),
+        ("3 or four", "34"),
+        ("3, 4", "34"),
+        ("3 and 4", "34"),
+        ("between 3 and 4", "34"),
+        ("3, 4 or 5", "345"),
+        ("x = 3 or x = 4", "34"),
+        ("therefore 3 or 4", "34"),
+    ],
+)
+def test_an_answer_that_leaves_open_which_number_it_is_is_not_read(
+    answer: str, values: str, parser: Parser
+) -> None:
+    for value in values:
+        found = verify(f"Answer: {answer}", "number", parser, value, {})
+        assert (found.state, "leaves open whether" in found.reason) == ("unparsed", True)
+        assert verify(f"Answer: {answer}", "math", parser, value, {}).state != "verified"
+        assert verify(f"Answer: {answer}", "exact", parser, value, {}).state != "verified"
+
+
+@pytest.mark.parametrize(
+    "text", ["It is 3 or 4.", "x = 3 or x = 4\nBoth work.", "So it is $3$ or $4$."]
+)
+def test_nor_is_one_that_nothing_marks(text: str) -> None:
+    for value in "34":
+        assert verify(text, "number", "lenient", value, {}).state == "unparsed"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [
+        ("3 = 3.0", "3"),
+        ("3 or 3.0", "3"),
+        ("3 or three", "3"),
+        ("1,000 or 1000", "1000"),
+        ("50% or 1/2", "0.5"),
+        (r"$\frac{1}{2}$ or $0.5$", "1/2"),
+        ("2/3 or 0.67", "2/3"),
+        ("3 or so", "3"),
+        ("19, because 2 or 3 would be too few", "19"),
+        ("19, 5 more than 14", "19"),
+        ("3 or 4", "3 or 4"),
+    ],
+)
+def test_a_number_may_be_stated_twice(answer: str, reference: str) -> None:
+    assert verify(f"Answer: {answer}", "number", "lenient", reference, {}).state == "verified"
+
+
+def test_two_solutions_are_not_one_of_them() -> None:
+    for reference in ("3", "-3"):
+        assert state("x = 3 or -3", reference) == "unparsed"
+    for solutions in ("x=3 or x=-3", r"\{-3, 3\}"):
+        assert state("x = 3 or x = -3", solutions, "math") == "verified"
+
+
+@pytest.mark.parametrize("verifier", ["number", "math"])
+@pytest.mark.parametrize(
+    "power", ["9**9**9**9", "9^{9^{9^9}}", "10^{100000000}", r"2^{9 \cdot 10^9}", "(1/2)^(10^7)"]
+)
+def test_a_power_that_nobody_could_work_out_is_refused_by_its_form(
+    power: str, verifier: str
+) -> None:
+    began = time.process_time()
+    found = verify(f"Answer: {power}", verifier, "strict", "19", {})
+    assert (found.state, "too large to work out" in found.reason) == ("unparsed", True)
+    assert state("19", power, verifier) == "not_applicable"
+    assert time.process_time() - began < 1.0
+    assert state("2^10", "1024", verifier) == "verified"
 
 
 def test_exact_compares_up_to_case_width_and_spaces() -> None:
@@ -168,7 +249,7 @@ def test_answers_are_not_mixed_up() -> None:
         for n, verdict in zip(numbers, verdicts, strict=True):
             assert verdict.answer == str(n)
             assert verdict.state == ("verified" if n % 3 else "refuted")
-            assert verdict.verifier == "number/1"
+            assert verdict.verifier == "number/2"
         assert len(workers()) == 2
 
     with_pool(use, workers_=2)

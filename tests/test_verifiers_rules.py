@@ -139,6 +139,23 @@ def test_choices_without_texts_twins_and_options_by_letter() -> None:
     assert answered("choice", "A", "A", options=5) == "error"
 
 
+@pytest.mark.parametrize(
+    ("verifier", "entry", "reason"),
+    [
+        ("length", {"at_most": "few"}, "at_most has to be a whole number, and is 'few'"),
+        ("choice", {"options": 5}, "options.list[str] has to be a list, and is 5 (and 1 more)"),
+        ("format", {"sections": [1]}, "sections.0 has to be text, and is 1"),
+        ("repetition", {"n": 0}, "n has to be 1 or more, and is 0"),
+        ("code", {"cases": [{}]}, "cases.0.stdout is missing"),
+    ],
+)
+def test_a_parameter_of_the_wrong_kind_is_told_in_one_line(
+    verifier: str, entry: dict[str, Any], reason: str
+) -> None:
+    said = found(verifier, "Answer: x", "x", **entry)
+    assert (said.state, said.reason) == ("error", f"in the entry, {reason}")
+
+
 def test_a_pattern_is_searched_and_a_broken_one_is_our_fault() -> None:
     assert found("regex", "abc 42", pattern=r"\d+\Z").state == "verified"
     assert found("regex", "abc 42 ", r"\d+\Z").state == "refuted"

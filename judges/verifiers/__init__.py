@@ -8,6 +8,8 @@ Other people's rules are named `module:function` (`judges.verifiers.third_party`
 
 from typing import Any
 
+from pydantic import ValidationError
+
 from judges.answer import readings
 from judges.records import Parser, Verification
 from judges.verifiers import (
@@ -28,25 +30,32 @@ from judges.verifiers import (
     text,
     third_party,
 )
+from judges.verifiers.parameters import Nothing, faults, in_one_line, names
 from judges.verifiers.verifier import Verifier
 from teachers.errors import VerifierError
 
 VERIFIERS = {
-    "choice": Verifier(choice.check, 1),
-    "code": Verifier(code.check, 1, whole=True, deadline_s=code.DEADLINE_S, load=code.load),
-    "constraints": Verifier(constraints.check, 1, whole=True, load=constraints.load),
-    "exact": Verifier(exact.check, 1),
-    "format": Verifier(form.check, 1, whole=True),
-    "json_schema": Verifier(json_schema.check, 1, whole=True, load=json_schema.load),
-    "language": Verifier(language.check, 1, whole=True, load=language.load),
-    "length": Verifier(length.check, 1, whole=True),
-    "math": Verifier(math.check, 1, load=math.load),
-    "number": Verifier(number.check, 1, load=math.load),
-    "reasoning_gym": Verifier(reasoning_gym.check, 1, load=reasoning_gym.load),
-    "regex": Verifier(regex.check, 1, whole=True),
-    "repetition": Verifier(repetition.check, 1, whole=True),
-    "similarity": Verifier(similarity.check, 1, whole=True),
-    "text": Verifier(text.check, 1),
+    "choice": Verifier(choice.check, 2, entry=choice.Entry),
+    "code": Verifier(
+        code.check, 1, entry=code.Entry, whole=True, deadline_s=code.DEADLINE_S, load=code.load
+    ),
+    "constraints": Verifier(
+        constraints.check, 1, entry=constraints.Entry, whole=True, load=constraints.load
+    ),
+    "exact": Verifier(exact.check, 2, entry=Nothing),
+    "format": Verifier(form.check, 1, entry=form.Entry, whole=True),
+    "json_schema": Verifier(
+        json_schema.check, 1, entry=json_schema.Entry, whole=True, load=json_schema.load
+    ),
+    "language": Verifier(language.check, 1, entry=language.Entry, whole=True, load=language.load),
+    "length": Verifier(length.check, 1, entry=length.Entry, whole=True),
+    "math": Verifier(math.check, 2, entry=Nothing, load=math.load),
+    "number": Verifier(number.check, 2, entry=Nothing, load=math.load),
+    "reasoning_gym": Verifier(reasoning_gym.check, 2, load=reasoning_gym.load),
+    "regex": Verifier(regex.check, 1, entry=regex.Entry, whole=True),
+    "repetition": Verifier(repetition.check, 1, entry=repetition.Entry, whole=True),
+    "similarity": Verifier(similarity.check, 1, entry=similarity.Entry, whole=True),
+    "text": Verifier(text.check, 2, entry=Nothing),
 }
 
 # Hostile answers are long; honest ones are not.
@@ -77,6 +86,27 @@ def versioned(name: str) -> str:
         VerifierError: there is no such verifier.
     """
     return f"{name}/{find(name).version}"
+
+
+def parameters_of(name: str) -> set[str] | None:
+    """The names of the parameters that a rule takes; None if that is not known.
+
+    Raises:
+        VerifierError: there is no such verifier.
+    """
+    kind = find(name).entry
+    return set(names(kind)) if kind else None
+
+
+def unfit(name: str, entry: dict[str, Any]) -> str:
+    """What is wrong with parameters that are given to a rule, or a part of them; empty if nothing
+    is. Rules that other people wrote do not say what they take, so anything is fine for them.
+
+    Raises:
+        VerifierError: there is no such verifier.
+    """
+    kind = find(name).entry
+    return faults(name, kind, entry) if kind else ""
 
 
 def verify(
@@ -115,8 +145,15 @@ def _check(
         return Verification(state="unparsed", reason=reason)
     try:
         found = rule.check(answer, reference, entry)
+    except ValidationError as wrong:
+        found = Verification(state="error", reason=in_one_line(wrong))
+    except SystemExit as ended:  # a stranger's, and no reason to lose the process
+        found = Verification(state="error", reason=f"the rule called sys.exit({ended.code!r})")
     except Exception as broken:  # a verifier's own bug says nothing about the sample
         reason = f"{type(broken).__name__}: {broken}"[:300]
         found = Verification(state="error", reason=reason)
+    if not isinstance(found, Verification):
+        reason = f"the rule returned {found!r:.80}, and not a judges.records.Verification"
+        return Verification(state="error", reason=reason)
     # A whole text is kept as a sample already.
     return found if rule.whole else found.model_copy(update={"answer": answer})

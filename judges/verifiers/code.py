@@ -107,7 +107,9 @@ def check(text: str, reference: str | None, entry: dict[str, Any]) -> Verificati
         return Verification(state="not_applicable", reason="there are no tests")
     program = program_in(text)
     if program is None:
-        return Verification(state="unparsed", reason="there is no Python program in the text")
+        return Verification(state="unparsed", reason=_why_no_program(text))
+    if reason := _unfit(tests, wanted, reference or wanted.code):
+        return Verification(state="not_applicable", reason=reason)
     limits = Limits(
         wall_s=wanted.time_limit_s,
         cpu_s=int(wanted.time_limit_s) + 1,
@@ -120,6 +122,11 @@ def check(text: str, reference: str | None, entry: dict[str, Any]) -> Verificati
     except VerifierError as none:
         return Verification(state="error", reason=str(none))
 
+
+_NO_ENTRY_POINT = (
+    "the tests are a check(candidate), and the entry lacks entry_point: the name of the function "
+    "that is its candidate"
+)
 
 # --- Tests --------------------------------------------------------------------------------------
 
@@ -155,8 +162,21 @@ def _by_tests(
     if end["waited"]:
         return _finding("timeout", end["waited"], outcome)
     if not passed:
-        return _finding("not_applicable", "there are no tests", outcome)
+        lacking = not entry.entry_point and "check" in _defined("\n".join(tests))
+        reason = _NO_ENTRY_POINT if lacking else "there are no tests"
+        return _finding("not_applicable", reason, outcome)
     return _finding("verified", f"{passed} of {passed} tests pass", outcome, 1.0)
+
+
+def _unfit(tests: list[str], entry: Entry, solution: str) -> str:
+    """Why a `check(candidate)` cannot be given its candidate; empty if it can, or is no such."""
+    asked = entry.entry_point
+    defined = {*_defined(solution)}
+    if "check" not in _defined("\n".join(tests)):
+        return ""
+    if asked and defined and asked not in solution:
+        return f"entry_point is {asked!r}, and the right solution defines {', '.join(defined)}"
+    return ""
 
 
 def _ours() -> dict[str, str]:
@@ -244,6 +264,18 @@ def program_in(text: str) -> str | None:
     blocks = list(_blocks(answer))
     programs = [text for text in blocks or [answer] if _does_something(text)]
     return max(reversed(programs), key=len, default=None)
+
+
+def _why_no_program(text: str) -> str:
+    """What to say of a text without a program: where its Python breaks off, if it is fenced."""
+    blocks = list(_blocks(split_thinking(text).answer))
+    try:
+        ast.parse(max(blocks, key=len, default=""))
+    except SyntaxError as wrong:
+        return f"a syntax error in the fenced Python, line {wrong.lineno}: {wrong.msg}"[:MAX_WORDS]
+    except (ValueError, RecursionError, MemoryError):
+        return "the fenced Python cannot be read"
+    return "there is no Python program in the text"
 
 
 def _blocks(text: str) -> Iterator[str]:

@@ -8,7 +8,9 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from judges.alternatives import left_open
 from judges.records import Verification
+from judges.verifiers.powers import too_large
 from judges.verifiers.units import unit_of
 
 # Without a digit, an operator or a command, several letters are a word and no product.
@@ -31,10 +33,14 @@ def check(answer: str, reference: str | None, entry: dict[str, Any]) -> Verifica
     """
     if reference is None:
         return Verification(state="not_applicable", reason="there is no reference answer")
+    if unfit := out_of_reach(answer, reference):
+        return unfit
     wanted, given = _read(reference), _read(answer)
     if not wanted:
         reason = f"the reference {reference[:80]!r} is no mathematics"
         return Verification(state="not_applicable", reason=reason)
+    if undecided := left_undecided(answer, reference, wanted):
+        return undecided
     if not given:
         return Verification(state="unparsed", reason=f"{answer[:80]!r} is no mathematics")
     asked, named = unit_of(reference), unit_of(answer)
@@ -47,6 +53,27 @@ def check(answer: str, reference: str | None, entry: dict[str, Any]) -> Verifica
         wanted = [wanted[0] * asked.scale]
         given = [given[0] * named.scale]
     return compared(wanted, given, reference)
+
+
+def left_undecided(answer: str, reference: str, wanted: list[Any]) -> Verification | None:
+    """What is found of an answer that names several numbers where one is wanted: a set of
+    solutions may be told as `3 or -3`."""
+    open_ = left_open(answer)
+    if open_ is None or left_open(reference) or not getattr(wanted[0], "is_number", True):
+        return None
+    reason = f"it leaves open whether it is {open_[0]} or {open_[1]}"
+    return Verification(state="unparsed", reason=reason)
+
+
+def out_of_reach(answer: str, reference: str) -> Verification | None:
+    """What is found of powers that are too large to be worked out, told by their form."""
+    if too_large(reference):
+        reason = f"the reference {reference[:80]!r} has a power that is too large to work out"
+        return Verification(state="not_applicable", reason=reason)
+    if too_large(answer):
+        reason = f"{answer[:80]!r} has a power that is too large to work out"
+        return Verification(state="unparsed", reason=reason)
+    return None
 
 
 def compared(wanted: list[Any], given: list[Any], reference: str) -> Verification:

@@ -45,6 +45,12 @@ def _imported(module: str, name: str) -> ModuleType:
         sys.path.append(os.getcwd())
     try:
         return importlib.import_module(module)
+    except SystemExit as ended:
+        raise VerifierError(
+            f"The verifier {name!r} cannot be imported: its module ends the process while it is "
+            f"imported (sys.exit({ended.code!r})).",
+            hint='Put what a script does under `if __name__ == "__main__":`.',
+        ) from ended
     except Exception as broken:  # whatever a stranger's module does while it is imported
         raise VerifierError(
             f"The verifier {name!r} cannot be imported: {type(broken).__name__}: {broken}",

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
+
 from judges.records import Verification
 
 Check = Callable[[str, str | None, dict[str, Any]], Verification]
@@ -27,3 +29,5 @@ class Verifier(NamedTuple):
     """Longest one check may take, in seconds, before its process is killed."""
     load: Callable[[], object] = _nothing
     """Imports what takes long; a process calls it once, before any clock runs."""
+    entry: type[BaseModel] | None = None
+    """The parameters that it takes; None if that is not known."""

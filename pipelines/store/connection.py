@@ -19,6 +19,7 @@ __all__ = [
     "Version",
     "bounded",
     "connect",
+    "damaged",
     "explained",
     "loaded_version",
     "now",
@@ -135,6 +136,15 @@ def _choose_journal(db: Database, path: Path, version: Version) -> None:
         db.execute("PRAGMA journal_mode=DELETE")
 
 
+def damaged(path: Path, error: Exception) -> StoreError:
+    """The error that a file is no store, or not a sound one any more."""
+    return StoreError(
+        f"{path} is not a sound store: {error}.",
+        hint="Put a backup in its place, or move the file away to start an empty store; "
+        "preceptor doctor tells whether it is sound then.",
+    )
+
+
 @contextmanager
 def explained(path: Path | None = None) -> Iterator[None]:
     """Turn SQLite's own errors into ours, where a person has to act.
@@ -156,10 +166,7 @@ def explained(path: Path | None = None) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if path is None:
             raise
-        raise StoreError(
-            f"{path} is not a sound store: {error}.",
-            hint="Put a backup in its place, or move the file away to start an empty store.",
-        ) from error
+        raise damaged(path, error) from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise StoreFull("There is no space left on the disk.") from error

@@ -1,10 +1,11 @@
 """A user's own SQL: read-only, on a connection of its own, bounded in time, rows and bytes."""
 
+import re
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.store.connection import sqlite3
+from pipelines.store.connection import damaged, sqlite3
 from teachers.errors import QueryRefused, StoreError
 
 TIME_LIMIT_S = 5.0
@@ -30,6 +31,10 @@ _ALLOWED_ACTIONS = {
 }
 
 
+# What SQLite says of a file that is no database, or whose pages do not fit together.
+_DAMAGE = re.compile(r"not a database|disk image is malformed|malformed database schema")
+
+
 class Rows(NamedTuple):
     """The answer to a query."""
 
@@ -52,7 +57,7 @@ def query(
     Raises:
         QueryRefused: it is no single SELECT, is wrong, asks for something forbidden or ran too
             long.
-        StoreError: there is no store.
+        StoreError: there is no store, or it is damaged.
     """
     if not store.is_file():
         raise StoreError(f"There is no store at {store}.", hint="preceptor init makes one.")
@@ -66,8 +71,12 @@ def query(
                 f"The query ran longer than {seconds:g} s and was stopped.",
                 hint="Narrow it down, or raise the limit with --seconds.",
             ) from error
+        if _DAMAGE.search(str(error)):
+            raise damaged(store, error) from error
         raise QueryRefused(f"{error}.", hint=_HELP) from error
     except sqlite3.DatabaseError as error:
+        if _DAMAGE.search(str(error)):
+            raise damaged(store, error) from error
         forbidden = "not authorized" in str(error) or "prohibited" in str(error)
         reason = "Only SELECT is possible here, without " + ", ".join(sorted(DENIED))
         raise QueryRefused(f"{reason}." if forbidden else f"{error}.") from error

@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -17,6 +16,7 @@ from service.output import Json
 if TYPE_CHECKING:
     from judges.records import Parser, Verification
     from judges.verifiers.pool import Pool
+    from service.findings_file import FindingsFile
 
 EXAMPLES = 2
 # Written out: importing the verifiers would make `--help` wait. A test holds it against them.
@@ -59,84 +59,105 @@ def verify(
     ] = "entry",
     out: Annotated[Path | None, typer.Option(help="Write the rows there, with findings.")] = None,
     workers: Annotated[int, typer.Option(help="Processes.", min=1, max=64)] = 2,
+    finding: Annotated[
+        str, typer.Option(help="Field that the finding gets in a written row.")
+    ] = "verification",
     json_: Json = False,
 ) -> None:
     """Check every row of a file; a bad line is told with its number, and the others go on."""
     from judges.verifiers import versioned
-    from teachers.errors import ConfigError
+    from service.findings_file import FindingsFile
 
-    versioned(verifier)  # one that is not there is told before anything is read
-    if not file.is_file():
-        raise ConfigError(f"There is no file {file}.")
+    named = versioned(verifier)  # one that is not there is told before anything is read
+    total = _count(file)
+    _check_parameters(verifier, entry)
+    fields, report = Fields(text, reference, entry), Report(file)
+    lines, written = _lines(file, fields), None
     if out is not None:
-        _check_place(out, file)
-    if entry.lstrip().startswith("{"):
-        try:
-            json.loads(entry)
-        except ValueError as wrong:
-            raise ConfigError(f"--entry is no JSON: {wrong}") from wrong
-    with file.open("rb") as rows:
-        total = sum(not row.isspace() for row in rows)
-    if not total:
-        raise ConfigError(f"{file} is empty.", hint="It needs one JSON object a line.")
-    lines, report = _lines(file, Fields(text, reference, entry)), Report(file)
+        written = FindingsFile(out, finding, named, parser, fields)
+        written.check_place(file)
+        for line in _lines(file, fields):
+            written.check_row(line.row, f"{file}:{line.number}")
+        _go_on(written, lines, report)
     try:
-        with _rows_of(out) as written:
+        with written.opened() if written else nullcontext() as rows:
 
             def keep(line: Line, found: "Verification") -> None:
-                written.write(_written(line, found))
+                if written and rows:
+                    rows.write(written.line(line.row, found))
                 report.add(line, found)
 
             checker = Checker(verifier, parser, workers, keep)
-            asyncio.run(checker.check(lines, total, quiet=json_))
+            asyncio.run(checker.check(lines, total, report.rows, quiet=json_))
     except (Exception, KeyboardInterrupt) as ended:
-        where = f", and what was found is in {_partial(out)}" if out and report.rows else ""
+        where = f", and what was found is in {written.partial}" if written and report.rows else ""
         typer.echo(f"stopped: {report.rows} of {total} rows were checked{where}", err=True)
         if isinstance(ended, KeyboardInterrupt):
-            raise typer.Exit(1) from None  # 130 would promise that the same command goes on
+            raise typer.Exit(130 if where else 1) from None  # 130: the same command goes on
         raise
     if json_:
-        output.print_json({"verifier": versioned(verifier), **report.as_json()})
+        output.print_json({"verifier": named, **report.as_json()})
     else:
         report.show()
-    for why in report.bad:
-        typer.echo(why, err=True)
+    for said in (*report.bad, *report.hints(verifier, fields)):
+        typer.echo(said, err=True)
     if report.bad:
         raise typer.Exit(1)
 
 
-_ANOTHER = "Name another file, in a folder that is there."
+def _count(file: Path) -> int:
+    """How many rows there are.
 
-
-def _check_place(out: Path, file: Path) -> None:
-    """Refuse what could not be written in the end, or would be written over what is read."""
+    Raises:
+        ConfigError: there is no such file, or nothing in it.
+    """
     from teachers.errors import ConfigError
 
-    if not out.name or out.is_dir() or not out.parent.is_dir():
-        raise ConfigError(f"--out {str(out)!r} is no place for a file.", hint=_ANOTHER)
-    for place in (out, _partial(out)):
-        if place.exists() and place.samefile(file):
-            raise ConfigError(f"--out {out}: {place} is the file that is read.", hint=_ANOTHER)
+    hint = "It needs one JSON object a line."
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder.", hint=f"Name a JSONL file in it. {hint}")
+    if not file.is_file():
+        raise ConfigError(f"There is no file {file}.")
+    with file.open("rb") as rows:
+        total = sum(not row.isspace() for row in rows)
+    if not total:
+        raise ConfigError(f"{file} is empty.", hint=hint)
+    return total
 
 
-def _partial(out: Path) -> Path:
-    from teachers.files import PARTIAL
+def _check_parameters(verifier: str, entry: str) -> None:
+    """Refuse parameters on the command line that the rule does not take.
 
-    return out.with_name(out.name + PARTIAL)
+    Raises:
+        ConfigError: what is wrong with them.
+    """
+    from judges.verifiers import unfit
+    from teachers.errors import ConfigError
+
+    if not entry.lstrip().startswith("{"):
+        return
+    try:
+        given = json.loads(entry)
+    except ValueError as wrong:
+        raise ConfigError(f"--entry is no JSON: {wrong}") from wrong
+    if fault := unfit(verifier, given):
+        raise ConfigError(f"--entry: {fault}.", hint="docs/verifiers.md lists the parameters.")
 
 
-@contextmanager
-def _rows_of(out: Path | None) -> Iterator[IO[str]]:
-    """A file that gets its name at the end, and shows its rows before; without one, nowhere."""
-    from teachers.files import sync
+def _go_on(written: "FindingsFile", lines: Iterator["Line"], report: "Report") -> None:
+    """Take over what a check of the same rows had found when it was stopped.
 
-    partial = _partial(out) if out else Path(os.devnull)
-    with partial.open("w", buffering=1) as rows:
-        yield rows
-    if out:
-        sync(partial)
-        partial.rename(out)
-        sync(out.parent)
+    Raises:
+        ConfigError: the rows are not the same.
+    """
+    for row, found in written.before():
+        line = next(lines, None)
+        if line is None:
+            raise written.foreign("it has more rows than there are by now")
+        written.check_same(row, line.row, f"row {line.number}")
+        report.add(line, found)
+    if report.rows:
+        typer.echo(f"going on after {report.rows} rows in {written.partial}", err=True)
 
 
 def _lines(file: Path, fields: Fields) -> Iterator[Line]:
@@ -198,11 +219,14 @@ class Checker:
         self._verifier, self._parser, self._workers = verifier, parser, workers
         self._keep = keep
 
-    async def check(self, lines: Iterator[Line], total: int, *, quiet: bool) -> None:
+    async def check(
+        self, lines: Iterator[Line], total: int, before: int = 0, *, quiet: bool
+    ) -> None:
         """Check every line. What is done waits for a slower one before it, and nothing else does.
 
         Args:
             total: how many there are, for the progress that is shown.
+            before: how many of them were checked another time.
         """
         from judges.verifiers.pool import BATCH, Pool
         from pipelines.workbench import together
@@ -221,7 +245,7 @@ class Checker:
                 while turn in done:
                     self._keep(*done.pop(turn))
                     turn += 1
-                    progress.update(turn)
+                    progress.update(before + turn)
 
         async with Pool(self._workers) as pool:
             with step(progress, "checking", total):
@@ -236,10 +260,6 @@ class Checker:
         return await pool.check(verifier=self._verifier, parser=self._parser, **line.job)
 
 
-def _written(line: Line, found: "Verification") -> str:
-    return json.dumps({**line.row, "verification": found.model_dump()}) + "\n"
-
-
 class Report:
     """What is told at the end: how often each state was found, with the first rows of each."""
 
@@ -250,6 +270,7 @@ class Report:
         self.rows = 0
         self.bad: list[str] = []
         """Lines that could not be checked, and why."""
+        self._references, self._parameters = False, set[str]()
 
     def add(self, line: Line, found: "Verification") -> None:
         from service.tables import start
@@ -260,10 +281,28 @@ class Report:
             self._jails[found.jail] += 1
         if line.job is None:
             self.bad.append(f"{self._file}:{line.number}: {line.why}")
+        else:
+            self._references |= line.job["reference"] is not None
+            self._parameters |= line.job["entry"].keys()
         examples = self._examples.setdefault(found.state, [])
         if len(examples) < EXAMPLES:
             answer, reason = start(found.answer or "-", 40), start(found.reason, 100)
             examples.append((found.state, str(line.number), answer, reason))
+
+    def hints(self, verifier: str, fields: Fields) -> Iterator[str]:
+        """What was asked for on the command line and is in no row."""
+        from judges.verifiers import parameters_of
+
+        if not self._references and fields.reference != "reference":
+            yield f"hint: no row has a reference in {fields.reference!r} (--reference)"
+        known = parameters_of(verifier)
+        if fields.entry == "entry" and not self._parameters:
+            return  # nobody has asked for any
+        if not self._parameters:
+            yield f"hint: no row has parameters in {fields.entry!r} (--entry)"
+        elif known is not None and not self._parameters & known:
+            takes = f"takes {', '.join(sorted(known))}" if known else "takes no parameters"
+            yield f"hint: {verifier} {takes}: no row's entry ({fields.entry}) says anything to it"
 
     def as_json(self) -> dict[str, Any]:
         return {"states": self._states, "jails": self._jails, "bad_lines": self.bad}

@@ -141,6 +141,12 @@ def steps(
             for method in unittest.defaultTestLoader.getTestCaseNames(found):
                 yield Step(f"{name}.{method}", found(method).debug)
         elif name == "check" and callable(found) and entry_point:
-            yield Step(name, partial(found, scope.get(entry_point)))
+            yield Step(name, partial(_checked, found, scope, entry_point))
         elif name.startswith("test") and callable(found):
             yield Step(name, found)
+
+
+def _checked(check: Callable[[Any], Any], scope: dict[str, Any], entry_point: str) -> None:
+    if entry_point not in scope:
+        raise NameError(f"the program defines no {entry_point!r}, which entry_point asks for")
+    check(scope[entry_point])
