@@ -144,7 +144,7 @@ def _check(
         reason = f"the {what} is longer than {most} characters"
         return Verification(state="unparsed", reason=reason)
     try:
-        found = rule.check(answer, reference, entry)
+        found: Any = rule.check(answer, reference, entry)  # a stranger may return anything
     except ValidationError as wrong:
         found = Verification(state="error", reason=in_one_line(wrong))
     except SystemExit as ended:  # a stranger's, and no reason to lose the process
