@@ -44,7 +44,8 @@ def test_streamed_words_make_up_the_answer(scripted: Scripted) -> None:
     url, body = f"{scripted.url}/v1/chat/completions", request("What is 12 + 7?", n=2)
     whole = [c["message"]["content"] for c in httpx.post(url, json=body).json()["choices"]]
     streamed = ["", ""]
-    with httpx.stream("POST", url, json={**body, "stream": True}) as response:
+    asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
+    with httpx.stream("POST", url, json=asked) as response:
         assert response.headers["content-type"] == "text/event-stream"
         lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
     assert lines[-1] == "[DONE]"

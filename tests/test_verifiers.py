@@ -21,7 +21,7 @@ from tests.poison import POISONS, Poison
 
 # More processor time than a worker takes to start.
 START_CPU_S = 2.0
-HANGS = "Answer: 1000000000!"
+HANGS = "Answer: $1000000000!$"
 
 
 def state(answer: str, reference: str | None, verifier: str = "number") -> str:
