@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from pipelines.training.decoding import draw
 from pipelines.training.on_cpu import attention
 from tests.counted import counted
 
@@ -51,6 +52,31 @@ def test_the_gradients_are_torchs(monkeypatch: pytest.MonkeyPatch, most: int) ->
     for mine, other in zip(gradients, theirs, strict=True):
         assert other.abs().max() > 0.1
         assert torch.allclose(mine, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_one_query_sees_what_the_last_of_many_sees(padded: bool) -> None:
+    (q, k, v), _ = _drawn()
+    mask = _mask() if padded else None
+    keys, values = (one.repeat_interleave(HEADS // GROUPS, 1) for one in (k, v))
+    wanted = torch.nn.functional.scaled_dot_product_attention(
+        q, keys, values, attn_mask=mask, is_causal=not padded
+    )
+    last = None if mask is None else mask[:, :, -1:]
+    found = attention.of_next(q[:, :, -1:], k, v, last, WIDTH**-0.5)
+    assert torch.allclose(found, wanted[:, :, -1:], atol=1e-6)
+
+
+def test_answers_are_written_the_same(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = counted(monkeypatch, attention, "of_next")
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    prompts = [[5, 6, 7, 8], [9, 10]]
+    wanted = draw(model, prompts, 8, (), seed=1)
+    assert not calls
+    attention.quicken(model)
+    found = draw(model, prompts, 8, (), seed=1)
+    assert len(calls) == 7 * model.config.num_hidden_layers
+    assert [one.tokens for one in found] == [one.tokens for one in wanted]
 
 
 def _learned(base: Path, *, quick: bool) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """Answers drawn token by token."""
 
+import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from pipelines.training.decoding import draw
+from pipelines.training.decoding import _first_above, draw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -64,3 +66,21 @@ def test_tokens_come_as_often_as_the_model_says(model: Any) -> None:
     tokens = len(chances) - 1
     chi = ((found - n * chances) ** 2 / (n * chances)).sum().item()
     assert abs(chi - tokens) < 4 * (2 * tokens) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("at", "place"), [(-1e-9, 1), (0.0, 1), (0.2, 1), (0.25, 3), (0.99, 3), (1.0, 3), (1.1, 3)]
+)
+def test_nothing_is_drawn_that_has_no_chance(at: float, place: int) -> None:
+    """Where a block begins and ends is rounded."""
+    ends = torch.tensor([0.0, 0.25, 0.25, 1.0, 1.0])[None]
+    assert _first_above(ends, torch.tensor([[at]])).item() == place
+
+
+def test_a_model_that_says_no_number_is_heard_out(model: Any) -> None:
+    """The trainer says then what is wrong."""
+    broken = copy.deepcopy(model)
+    broken.lm_head.weight.data.fill_(torch.nan)
+    [one] = draw(broken, [PROMPTS[0]], 2, (), seed=1)
+    assert all(math.isnan(said) for said in one.logprobs)
+    assert all(0 <= token < model.config.vocab_size for token in one.tokens)

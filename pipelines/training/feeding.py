@@ -27,6 +27,7 @@ from pipelines.training.guards import Figures, tripped
 from pipelines.training.job import PolicyJob, RunFolder
 from pipelines.training.journal import Journal
 from pipelines.training.kept import Batches, Sampled, WholeBatch
+from pipelines.training.on_cpu import attention
 from pipelines.training.policy import Handed
 from pipelines.training.rater import Rater
 from pipelines.training.rollout import Rollout
@@ -143,6 +144,8 @@ class Feed:
         if job.rollouts.sampler == "transformers":
             apart = job.served_as == "merged"
             copy = models.loaded(job.base, job.device) if apart else None
+            if copy is not None:
+                attention.quicken(copy)
             self._sampler = TrainerSampler(model, self._tokenizer, most, copy)
         else:
             self._sampler = EngineSampler(model, job.base, run.engine, run.policy, most)

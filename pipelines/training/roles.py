@@ -30,7 +30,7 @@ class Roles:
 
     def __init__(self, model: PeftModel, trained: Sequence[str] = (POLICY, VALUE)) -> None:
         self._model, self._trained = model, tuple(trained)
-        self._become(POLICY)
+        self._switch(POLICY)
 
     @contextmanager
     def acting(self, role: str) -> Iterator[None]:
@@ -56,13 +56,16 @@ class Roles:
 
     def free(self) -> None:
         """What is trained can be learned from again."""
-        for role in self._trained:
-            self._model.set_requires_grad(role)
+        self._model.set_requires_grad(self._trained)
 
     def weights(self, role: str) -> list[Parameter]:
         """The weights of one adapter."""
         return [one for name, one in self._model.named_parameters() if f".{role}." in name]
 
     def _become(self, role: str) -> None:
+        if self._model.active_adapter != role:
+            self._switch(role)
+
+    def _switch(self, role: str) -> None:
         self._model.set_adapter(role, inference_mode=role not in self._trained)
         self.free()
