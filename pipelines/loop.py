@@ -17,9 +17,10 @@ from pipelines.home import Home
 from pipelines.pinned import pinned
 from pipelines.recipe import Recipe
 from pipelines.round import Outcome, run_round
+from pipelines.schedule import next_time
 from pipelines.source import CHECKPOINT
 from pipelines.store import checkpoints, runs
-from pipelines.store.connection import connect, transaction
+from pipelines.store.connection import connect, now, transaction
 from pipelines.store.runs import Lease
 from pipelines.workbench import refuse_busy
 from teachers.progress import Progress
@@ -47,6 +48,8 @@ class Request(_Section):
 
     recipes: tuple[Recipe, ...] = Field(min_length=1)
     limits: Limits = Limits()
+    schedule: str | None = None
+    """When rounds may begin, as a line of cron; at any time if not given."""
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -57,12 +60,20 @@ class Request(_Section):
 
     @property
     def id(self) -> str:
-        """The same recipes are the same run, whatever its limits."""
+        """The same recipes are the same run, whatever its limits and its schedule."""
         return content_id("run", [recipe.identity for recipe in self.recipes])
 
     @property
     def name(self) -> str:
         return ", ".join(recipe.name for recipe in self.recipes)
+
+    def due_after(self, at: float) -> float:
+        """From when on the next round may begin; 0 if at any time.
+
+        Raises:
+            ConfigError: the schedule is none.
+        """
+        return next_time(self.schedule, at) if self.schedule else 0.0
 
 
 class Begun(_Section):
@@ -120,7 +131,8 @@ async def take_turn(lease: Lease, home: Home, progress: Progress) -> None:
         outcome = await _go_on(begun, request, home, progress)
         turns[-1] = Turn(begun, outcome.promoted)
         with transaction(db):
-            runs.end_turn(db, lease, number, promoted=outcome.promoted)
+            due_at = request.due_after(now())
+            runs.end_turn(db, lease, number, promoted=outcome.promoted, due_at=due_at)
         progress.say(f"round {number}: {'promoted' if outcome.promoted else 'not promoted'}")
         _end(db, lease, request, turns)
 

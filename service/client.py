@@ -107,6 +107,7 @@ class Client:
         recipes: Sequence[Mapping[str, Any]],
         limits: Limits | None = None,
         *,
+        schedule: str | None = None,
         priority: int = 0,
     ) -> RunState:
         """Put a run into the queue. Sent again after a failure, it is still one run.
@@ -114,10 +115,12 @@ class Client:
         Args:
             recipes: as in their files; they take turns.
             limits: when it has done enough; without, it goes on for ever.
+            schedule: when rounds may begin, as a line of cron; without, at any time.
         """
         body = {
             "recipes": [dict(recipe) for recipe in recipes],
             "limits": (limits or Limits()).model_dump(exclude_none=True),
+            "schedule": schedule,
             "priority": priority,
         }
         return RunState.model_validate(self._asked("POST", "/runs", json=body))

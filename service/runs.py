@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipelines.loop import Limits, Request
 from pipelines.recipe import Recipe
 from pipelines.recipe_file import load
 from pipelines.store import runs
-from pipelines.store.connection import connect, transaction
+from pipelines.store.connection import connect, now, transaction
 from pipelines.store.runs import Run
 from service.recipes import refuse_hopeless
 from service.tables import table
@@ -25,30 +26,45 @@ SAID = 100
 """Characters of a note in the list; `--json` has all of it."""
 
 
-def enqueue(home: Home, recipes: Sequence[Path], limits: Limits, priority: int) -> Request:
+def enqueue(
+    home: Home,
+    recipes: Sequence[Path],
+    limits: Limits,
+    priority: int,
+    schedule: str | None = None,
+) -> Request:
     """Put a run into the queue; the same recipes go on with the run that they have.
 
     Raises:
-        ConfigError: a recipe is wrong, or two of them have one name.
+        ConfigError: a recipe or the schedule is wrong, or two recipes have one name.
     """
-    request = requested([load(path) for path in recipes], limits)
+    request = requested([load(path) for path in recipes], limits, schedule)
     with closing(connect(home.store)) as db, transaction(db):
-        runs.add(db, request.id, request.name, request.model_dump_json(), priority)
+        add(db, request, priority)
     return request
 
 
-def requested(recipes: Sequence[Recipe], limits: Limits) -> Request:
+def requested(recipes: Sequence[Recipe], limits: Limits, schedule: str | None = None) -> Request:
     """What a run is to do.
 
     Raises:
-        ConfigError: a recipe could only stop half-way, or two of them have one name.
+        ConfigError: a recipe could only stop half-way, two of them have one name, or the schedule
+            is none.
     """
     for recipe in recipes:
         refuse_hopeless(recipe)
     try:
-        return Request(recipes=tuple(recipes), limits=limits)
+        request = Request(recipes=tuple(recipes), limits=limits, schedule=schedule)
     except ValidationError as wrong:
         raise ConfigError(wrong.errors()[0]["msg"].removeprefix("Value error, ")) from wrong
+    request.due_after(now())
+    return request
+
+
+def add(db: Database, request: Request, priority: int) -> None:
+    """Put a run into the queue."""
+    due_at = request.due_after(now())
+    runs.add(db, request.id, request.name, request.model_dump_json(), priority, due_at)
 
 
 def read(db: Database) -> list[dict[str, Any]]:
@@ -72,9 +88,21 @@ def described(db: Database, one: Run) -> dict[str, Any]:
         "promoted": sum(bool(turn.promoted) for turn in done),
         "tokens": runs.tokens(db, one.id),
         "limits": {name: most for name, most in asked["limits"].items() if most is not None},
+        "schedule": asked.get("schedule"),
+        "due_at": one.due_at if one.state == "queued" and one.due_at > now() else None,
         "stage": runs.stage_of(db, one.id) if len(turns) > len(done) else None,
         "note": one.note,
     }
+
+
+def _waits(one: dict[str, Any]) -> str:
+    """For what time, if it does."""
+    return f"its next round begins at {local(one['due_at'])}" if one["due_at"] else ""
+
+
+def local(at: float) -> str:
+    """A time as people here read it."""
+    return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M")
 
 
 _WISHED = {"pause": "being paused", "cancel": "being cancelled"}
@@ -85,7 +113,7 @@ def show(console: Console, found: list[dict[str, Any]]) -> None:
     rows = []
     for one in found:
         most = one["limits"].get("rounds")
-        note = (one["note"] or "").splitlines()
+        note = (_waits(one) or one["note"] or "").splitlines()
         rows.append(
             (
                 one["id"][:12],

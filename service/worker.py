@@ -21,6 +21,7 @@ from pipelines.store import events, runs
 from pipelines.store.connection import connect, now, sqlite3, transaction
 from pipelines.store.runs import Lease, Run
 from service.auth import TOKEN_VARIABLE
+from service.runs import local
 from service.turn import BUSY
 from teachers.engine import tail
 from teachers.errors import LeaseLost, StoreFull
@@ -66,6 +67,7 @@ class Worker:
         self._home, self._console, self._only = home, console, only
         self._first_pause_s = first_pause_s
         self._told_of_another = False
+        self._told_of_due = 0.0
 
     def run(self) -> None:
         """
@@ -100,6 +102,9 @@ class Worker:
         if found.state == "running" and not self._told_of_another:
             self._told_of_another = True
             self._tell("another worker is at it (preceptor runs log); waiting for what comes of it")
+        if found.state == "queued" and found.due_at > max(now(), self._told_of_due):
+            self._told_of_due = found.due_at
+            self._tell(f"the next round begins at {local(found.due_at)}; Ctrl-C leaves it queued")
         return found.state in ("queued", "running")
 
     def _serve(self, db: Database, lease: Lease) -> None:

@@ -21,10 +21,12 @@ from rich.console import Console
 
 from pipelines.loop import Begun, Limits, Turn, enough
 from pipelines.recipe import Recipe
+from pipelines.schedule import next_time
 from pipelines.store import runs
 from pipelines.store.connection import connect, transaction
-from service.runs import enqueue
+from service.runs import enqueue, read
 from service.worker import Worker, log_of
+from teachers.errors import ConfigError
 from tests.commands import Cli
 from tests.places import HELD_OUT, TRAIN, Place, usual
 from tests.scripted.running import ROOT
@@ -85,6 +87,11 @@ def ended(worker: "subprocess.Popen[str]", by: signal.Signals = signal.SIGTERM) 
 def found(place: Place, run_id: str) -> runs.Run:
     with closing(connect(place.home.store)) as db:
         return runs.run(db, run_id)
+
+
+def runs_as_shown(place: Place) -> list[dict[str, Any]]:
+    with closing(connect(place.home.store)) as db:
+        return read(db)
 
 
 def wait_for(what: Callable[[], Any], limit_s: float = 60.0) -> None:
@@ -199,6 +206,24 @@ def test_recipes_take_turns(place: Place) -> None:
     works(place, asked(place, place.recipe(), other, rounds=2))
     names = place.ask("select name, number from rounds order by started_at")
     assert names == [("tiny", 1), ("other", 1)]
+
+
+def test_a_run_waits_for_the_time_of_its_schedule(place: Place) -> None:
+    nightly = "0 2 * * *"
+    run_id = enqueue(place.home, [place.recipe()], Limits(rounds=2), 0, nightly).id
+    worker = started(place)
+    time.sleep(2)
+    assert not place.one("select count(*) from turns"), "it is not two o'clock"
+    with closing(connect(place.home.store)) as db, transaction(db):
+        db.execute("update runs set due_at = ?", (time.time() - 60,))
+    wait_for(lambda: place.one("select count(*) from turns where promoted is not null"), 120)
+    wait_for(lambda: found(place, run_id).state == "queued")
+    [told] = runs_as_shown(place)
+    ended(worker)
+    assert told["due_at"] == next_time(nightly, time.time())
+    assert (told["rounds"], told["schedule"]) == (1, nightly)
+    with pytest.raises(ConfigError, match="no schedule"):
+        enqueue(place.home, [place.recipe()], Limits(), 0, "at two")
 
 
 # --- What goes wrong ----------------------------------------------------------------------------

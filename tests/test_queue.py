@@ -126,6 +126,30 @@ def test_a_clock_set_back_makes_nobody_wait_for_an_hour(
     assert runs.take(db) is not None
 
 
+def test_a_run_waits_for_its_time_and_other_runs_do_not(db: Database) -> None:
+    runs.add(db, "later", "later", "{}", 9, due_at=now() + 3600)
+    queued(db, "a")
+    assert taken(db) == "a"
+    db.execute("update runs set due_at = ? where id = 'later'", (now() - 1,))
+    assert taken(db) == "later"
+
+
+def test_a_round_that_has_begun_waits_for_no_time(db: Database) -> None:
+    queued(db, "a")
+    lease = lease_of(db)
+    runs.begin_turn(db, lease, 1, "r1", "{}")
+    runs.let_go(db, lease)
+    runs.add(db, "a", "a", "{}", 0, due_at=now() + 3600)
+    lease = lease_of(db)
+    runs.end_turn(db, lease, 1, promoted=True, due_at=now() + 3600)
+    runs.let_go(db, lease)
+    assert runs.take(db) is None
+    runs.again(db, runs.run(db, "a"))
+    assert runs.take(db) is None, "to let it go on is not to change its schedule"
+    runs.add(db, "a", "a", "{}", 0, due_at=0.0)
+    assert runs.take(db) is not None
+
+
 def test_what_nobody_works_on_is_paused_at_once_and_goes_on_when_asked(db: Database) -> None:
     queued(db, "a")
     assert runs.ask(db, runs.run(db, "a"), "pause") == "paused"

@@ -570,6 +570,11 @@ def m021_exchanges(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m022_schedules(db: Database) -> None:
+    _run(db, "alter table runs add column due_at real not null default 0")
+
+
 def _run(db: Database, *statements: str) -> None:
     for statement in statements:
         db.execute(statement)

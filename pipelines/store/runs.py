@@ -21,7 +21,7 @@ LEASE_S = 120.0
 # If a pause seems longer than any that we make, the clock was set back.
 LONGEST_PAUSE_S = 900.0
 _WAITING = ("queued", "paused", "stopped", "failed")
-_COLUMNS = "id, name, request, state, wish, priority, note, crashes, created_at, ended_at"
+_COLUMNS = "id, name, request, state, wish, priority, note, crashes, created_at, ended_at, due_at"
 
 
 class Run(NamedTuple):
@@ -40,6 +40,8 @@ class Run(NamedTuple):
     """In a row, without anything finished between them."""
     created_at: float
     ended_at: float | None
+    due_at: float
+    """Its next round does not begin before that."""
 
 
 class Lease(NamedTuple):
@@ -59,16 +61,37 @@ class StoredTurn(NamedTuple):
     """None as long as it is not done."""
 
 
-def add(db: Database, run_id: str, name: str, request: str, priority: int) -> None:
-    """Put a run into the queue; one that is known goes on, with what is asked of it now."""
+def add(
+    db: Database,
+    run_id: str,
+    name: str,
+    request: str,
+    priority: int,
+    due_at: float | None = None,
+) -> None:
+    """Put a run into the queue; one that is known goes on, with what is asked of it now.
+
+    Args:
+        due_at: when its next round may begin; None is when it could before. A round that it is at
+            goes on at once.
+    """
+    begun = "select 1 from turns where run_id = :id and promoted is null"
     db.execute(
-        "insert into runs (id, name, request, state, priority, created_at)"
-        " values (?, ?, ?, 'queued', ?, ?)"
+        "insert into runs (id, name, request, state, priority, created_at, due_at)"
+        " values (:id, :name, :request, 'queued', :priority, :now, coalesce(:due_at, 0))"
         " on conflict (id) do update set request = excluded.request, wish = null,"
         " priority = excluded.priority, crashes = 0, not_before = 0, ended_at = null,"
+        f" due_at = iif(exists({begun}), 0, coalesce(:due_at, due_at)),"
         " note = iif(state = 'running', note, null),"
         " state = iif(state = 'running', state, 'queued')",
-        (run_id, name, request, priority, now()),
+        {
+            "id": run_id,
+            "name": name,
+            "request": request,
+            "priority": priority,
+            "now": now(),
+            "due_at": due_at,
+        },
     )
 
 
@@ -132,9 +155,9 @@ def next_one(db: Database, run_id: str | None = None) -> Lease | None:
     at = now()
     rows = db.execute(
         "select id, state, owner, token, beat_at from runs where state in ('queued', 'running')"
-        " and not (not_before > ? and not_before <= ?) and (? is null or id = ?)"
+        " and not (not_before > ? and not_before <= ?) and due_at <= ? and (? is null or id = ?)"
         " order by priority desc, served_at, created_at",
-        (at, at + LONGEST_PAUSE_S, run_id, run_id),
+        (at, at + LONGEST_PAUSE_S, at, run_id, run_id),
     ).fetchall()
     for found, state, owner, token, beat_at in rows:
         if state == "queued" or not _held(owner, beat_at):
@@ -266,13 +289,18 @@ def begin_turn(db: Database, lease: Lease, number: int, round_id: str, begun: st
     )
 
 
-def end_turn(db: Database, lease: Lease, number: int, *, promoted: bool) -> None:
+def end_turn(
+    db: Database, lease: Lease, number: int, *, promoted: bool, due_at: float = 0.0
+) -> None:
     """Write down how a round ended.
+
+    Args:
+        due_at: when the next may begin.
 
     Raises:
         LeaseLost: somebody else has the run.
     """
-    _change(db, lease, "beat_at = ?", now())
+    _change(db, lease, "beat_at = ?, due_at = ?", now(), due_at)
     db.execute(
         "update turns set promoted = ?, ended_at = ? where run_id = ? and number = ?",
         (promoted, now(), lease.run_id, number),

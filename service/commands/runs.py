@@ -32,6 +32,10 @@ def loop(
     tokens: Annotated[
         int | None, typer.Option(help="Stop once models have read and written so many.", min=1)
     ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(help='When rounds may begin, as cron has it: "0 2 * * *" is nightly at two.'),
+    ] = None,
     priority: Annotated[int, typer.Option(help="Higher ones have their turns first.")] = 0,
     queue: Annotated[
         bool, typer.Option("--queue", help="Leave it to a worker that runs, or will.")
@@ -44,7 +48,7 @@ def loop(
 
     home, console = output.home(), output.console()
     limits = Limits(rounds=rounds, patience=patience, tokens=tokens)
-    request = enqueue(home, recipes, limits, priority)
+    request = enqueue(home, recipes, limits, priority, schedule)
     told = f"[bold]{request.name}[/bold]: run {request.id[:12]}  (home: {home.root})"
     console.print(told, soft_wrap=True)
     if queue:

@@ -30,6 +30,7 @@ EXAMPLE: Any = {
         }
     ],
     "limits": {"patience": 3},
+    "schedule": "0 2 * * *",
 }
 
 
@@ -41,6 +42,8 @@ class NewRun(BaseModel):
     recipes: list[dict[str, Any]] = Field(min_length=1, max_length=100)
     """They take turns. Paths in them count from the service's folder, and are best absolute."""
     limits: Limits = Limits()
+    schedule: str | None = Field(default=None, max_length=100)
+    """When rounds may begin: a line of cron, in the service's own time."""
     priority: int = Field(default=0, ge=-1000, le=1000)
     """Runs with a higher one have their turns first."""
 
@@ -59,6 +62,9 @@ class RunState(BaseModel):
     promoted: int
     tokens: int
     limits: dict[str, int]
+    schedule: str | None
+    due_at: float | None
+    """When its next round may begin, if it waits for that; seconds since 1970."""
     stage: str | None
     """Of the round that it is at."""
     note: str | None
@@ -85,9 +91,9 @@ def create(asked: NewRun, db: Store) -> RunState:
     recipes = [parsed(one, f"recipes[{place}]") for place, one in enumerate(asked.recipes)]
     for recipe in recipes:
         _refuse_reach(recipe)
-    request = shown.requested(recipes, asked.limits)
+    request = shown.requested(recipes, asked.limits, asked.schedule)
     with transaction(db):
-        runs.add(db, request.id, request.name, request.model_dump_json(), asked.priority)
+        shown.add(db, request, asked.priority)
     return _state(db, request.id)
 
 
