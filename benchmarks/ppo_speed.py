@@ -41,6 +41,8 @@ TRL = "1.12.0"
 PAIRS, BATCHES = 2, 4
 ANSWERS, CAP, MICRO, EPOCHS = 16, 64, 4, 2
 PROCESSES = 2
+FIRST_PASS_GIB = 2.0
+"""Room for what the first pass needs, so that nothing is computed twice."""
 LEAST_LENGTH = 0.95
 AT_LENGTH = "Explain it in detail, step by step, with examples."
 
@@ -168,6 +170,7 @@ async def _ours(setup: Setup, number: int) -> Run:
         ppo_epochs=EPOCHS,
         batch_size=MICRO,
         processes=PROCESSES,
+        first_pass_gib=FIRST_PASS_GIB,
         learning_rate=3e-6,
         rewards=(RewardTerm(name="rated", verifier=REWARD_MODEL),),
         reward_model=ScoreJob(base=setup.base.path, adapter=setup.reward, device="cpu"),

@@ -432,6 +432,7 @@ _ONLY_FOR = {
             *("ppo_epochs", "discount", "gae_lambda", "kl_coefficient", "kl_target", "stop_kl"),
             *("clip_value", "value_learning_rate", "value_from", "value_warmup"),
             *("missing_end_penalty", "entropy_bonus", "whiten_rewards", "processes"),
+            "first_pass_gib",
         ),
         ("ppo",),
     ),
@@ -507,6 +508,9 @@ class Train(Tuning):
     """Weight of the entropy in the policy's loss, in its favour."""
     whiten_rewards: bool = False
     """Scale a batch's rewards of tokens to deviation 1; their mean stays."""
+    first_pass_gib: float = Field(default=1.0, ge=0)
+    """Memory for forward passes that are not computed twice, in GiB and for each process: what
+    policy and critic say of a batch before they learn, the first update learns from as it is."""
 
     @field_validator("loss", mode="before")
     @classmethod

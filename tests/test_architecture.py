@@ -28,6 +28,7 @@ CHILDREN = {
     "pipelines.training.feeding",
     "pipelines.training.cores",
     "pipelines.training.decoding",
+    "pipelines.training.first_pass",
     "pipelines.training.gae",
     "pipelines.training.grpo",
     "pipelines.training.heads",

@@ -13,6 +13,7 @@ from pipelines.training.job import PpoJob
 from pipelines.training.journal import Journal
 from pipelines.training.rollout import Rollout
 from teachers.errors import TrainingError
+from tests.counted import counted
 from tests.runs import settings
 
 pytestmark = [
@@ -339,6 +340,38 @@ def test_the_critic_learns_alone_at_first(tiny: Path, tmp_path: Path) -> None:
     assert _same(_of("policy", before), _of("policy", after))
     assert not _same(_of("value", before), _of("value", after))
     assert not run.values("ratio")
+
+
+def test_what_was_said_is_learned_from_bit_by_bit_and_not_said_again(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.training.actor_critic import ActorCritic
+
+    names = ("log_probabilities", "values")
+    spoken = [counted(monkeypatch, ActorCritic, name) for name in names]
+    runs, counts = [], []
+    for room in (0.0, 0.0004, 1.0):
+        job = _job(tiny, first_pass_gib=room, batch_size=2, accumulation=2)
+        runs.append(Trained(job, tmp_path / str(room)).run())
+        counts.append([len(calls) / BATCHES for calls in spoken])
+        for calls in spoken:
+            calls.clear()
+    for run in runs[1:]:
+        assert _same(run.weights, runs[0].weights)
+        assert run.values("ratio") == runs[0].values("ratio")
+    # Of 8 answers by twos: policy, reference and critic are heard once, two of them learn twice.
+    # Two of the four micro-batches are of the first update.
+    assert counts[0] == [4 + 4 + 8, 4 + 8]
+    assert sum(counts[0]) - 4 < sum(counts[1]) < sum(counts[0])
+    assert counts[2] == [4 + 4 + 6, 4 + 6]
+
+
+def test_a_critic_that_learns_alone_keeps_nothing_of_the_policys(
+    tiny: Path, tmp_path: Path
+) -> None:
+    run = Trained(_job(tiny, value_warmup=1, rollouts={"batches": 1}), tmp_path)
+    next(run.trainer._parts)
+    assert [role for role, _ in run.trainer._first_pass._kept] == ["value"]
 
 
 def test_an_epoch_that_went_too_far_is_the_policys_last(tiny: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ Everything here imports torch and belongs in a child process.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +22,7 @@ from pipelines.training.actor_critic import ActorCritic
 from pipelines.training.arguments import common
 from pipelines.training.callbacks import Live
 from pipelines.training.experience import Asked, Experience, joined, log_probabilities
+from pipelines.training.first_pass import FirstPass
 from pipelines.training.job import PpoJob
 from pipelines.training.kl_control import KlControl
 from pipelines.training.roles import POLICY, VALUE
@@ -52,6 +54,8 @@ class Part(NamedTuple):
     """That the whole update learns from: losses are means over those."""
     policy: bool
     """Whether the policy learns, and not only its critic."""
+    rows: tuple[int, ...]
+    """Which of the batch's answers it has."""
 
 
 class State(BaseModel):
@@ -101,6 +105,7 @@ class PpoTrainer(Trainer):
         self._control = KlControl(coefficient=job.kl_coefficient, target=job.kl_target)
         self._parts = self._plan()
         self._answers = ""
+        self._first_pass = FirstPass(actors.model, job.first_pass_gib * 2**30)
         self._moved: list[float] = []
         """How far the policy went in this pass: of each update, in nats a token."""
 
@@ -145,8 +150,8 @@ class PpoTrainer(Trainer):
         """Micro-batch by micro-batch, for ever; a checkpoint lies where a batch ends."""
         while True:
             number = self.state.global_step // self._job.steps
-            experience = self._experienced(number)
             learns = number >= self._job.value_warmup
+            experience = self._experienced(number, learns)
             for again in range(self._job.ppo_epochs):
                 yield from self._pass(experience, self._order(number, again), learns)
                 moved = [one for share in ranks.gathered(self._moved) for one in share]
@@ -160,7 +165,8 @@ class PpoTrainer(Trainer):
         for update in order.chunk(self._job.rollouts.updates):
             tokens = max(1, int(experience.asked.spoken[update].sum()))
             for rows in _mine(torch.split(update, self._job.batch_size)):
-                yield Part(experience.rows(rows), tokens, learns)
+                yield Part(experience.rows(rows), tokens, learns, (*rows.tolist(),))
+            self._first_pass.forget()
 
     def _order(self, number: int, again: int) -> Tensor:
         """The answers' order in a pass over them.
@@ -178,12 +184,16 @@ class PpoTrainer(Trainer):
         return torch.cat([one.sort().values for one in order.chunk(self._job.rollouts.updates)])
 
     @torch.no_grad()
-    def _experienced(self, number: int) -> Experience:
-        """A batch with its advantages."""
+    def _experienced(self, number: int, learns: bool = True) -> Experience:
+        """A batch with its advantages.
+
+        Args:
+            learns: whether the policy will learn from it, and not only its critic.
+        """
         job, rollouts = self._job, ranks.shared(lambda: self._given().batch(number))
         self._answers = _identity(rollouts)
         asked = Asked.of(rollouts, self.args.device)
-        old, reference, values = self._said(asked)
+        old, reference, values = self._said(asked, learns)
         apart = (old - reference) * asked.spoken
         scores = torch.tensor([self._score(one) for one in rollouts], device=self.args.device)
         rewards = gae.token_rewards(scores, apart, asked.spoken, self._control.coefficient)
@@ -203,21 +213,27 @@ class PpoTrainer(Trainer):
         self._control.saw(float(_of_answers(apart, asked.spoken)))
         return whole
 
-    def _said(self, asked: Asked) -> list[Tensor]:
+    def _said(self, asked: Asked, learns: bool) -> list[Tensor]:
         """What policy, reference and critic say of a batch, by the micro-batches of an update.
 
         Each process reads those that it will learn from.
         """
         actors, found = self._actors, list[list[Tensor]]([[], [], []])
         actors.model.train()  # nothing is drawn, and what an update computes is the same
-        for rows in _mine(torch.split(torch.arange(len(asked.answers)), self._job.batch_size)):
-            some = asked.rows(rows)
+        size = len(asked.answers)
+        self._first_pass.forget()
+        for rows in _mine(torch.split(torch.arange(size), self._job.batch_size)):
+            some, key = asked.rows(rows), (*rows.tolist(),)
+            first = key[-1] < size // self._job.rollouts.updates
             with actors.roles.acting(POLICY):
-                found[0].append(actors.log_probabilities(some)[0])
+                say = partial(actors.log_probabilities, some)
+                heard = self._first_pass.hear((POLICY, key), say) if first and learns else say()
+                found[0].append(heard[0])
             with actors.roles.nobody():
                 found[1].append(actors.log_probabilities(some)[0])
             with actors.roles.acting(VALUE):
-                found[2].append(actors.values(some))
+                value = partial(actors.values, some)
+                found[2].append(self._first_pass.hear((VALUE, key), value) if first else value())
         width = asked.answers.size(1)
         shares = ranks.gathered([[part.cpu() for part in parts] for parts in found])
         return [
@@ -241,7 +257,8 @@ class PpoTrainer(Trainer):
     def _policy_loss(self, part: Part) -> Tensor:
         job, one = self._job, part.experience
         spoken = one.asked.spoken
-        new, entropy = self._actors.log_probabilities(one.asked)
+        say = partial(self._actors.log_probabilities, one.asked)
+        new, entropy = self._first_pass.again((POLICY, part.rows), say)
         found = clipped.policy(new, one.old, one.advantages * one.correction, *job.clips)
         moved = (new.detach() - one.old) * spoken
         # k3 of "Approximating KL divergence" (Schulman 2020): unbiased, and never below 0.
@@ -261,7 +278,8 @@ class PpoTrainer(Trainer):
 
     def _value_loss(self, part: Part) -> Tensor:
         one, spoken = part.experience, part.experience.asked.spoken
-        new = self._actors.values(one.asked)
+        say = partial(self._actors.values, one.asked)
+        new = self._first_pass.again((VALUE, part.rows), say)
         found = clipped.value(new, one.values, one.returns, self._job.clip_value)
         self._live.note(
             value_loss=gae.mean(found.loss, spoken),
