@@ -31,6 +31,7 @@ from service.routes import (
     trials,
 )
 from service.routes.store import Store
+from service.trail import Trail
 
 PREFIX = "/api/v1"
 # Where two have a path that fits, the first counts: /labels/next is no label's id.
@@ -78,6 +79,7 @@ def create_app(home: Home, rooms: Rooms, door: Door) -> FastAPI:
     """
     app = gateway(home, rooms, door)
     app.mount(PREFIX, create_api(home, door))
+    app.add_middleware(Trail)
 
     @app.get("/metrics", dependencies=[Depends(needs("read"))])
     def figures() -> Response:

@@ -229,8 +229,8 @@ def serve(
 ) -> None:
     """Serve the API, and students behind an OpenAI-compatible address; work on queued runs."""
     from service import serving
+    from service.logs import told
     from service.options import Options
-    from service.progress import Shown
 
     home, console = output.home(), output.console()
     if stop:
@@ -238,10 +238,10 @@ def serve(
         return
     options = Options(worker, others, answer_limit, log_traffic)
     if background:
-        server = serving.serve_in_background(home, host, port, Shown(console), options)
+        server = serving.serve_in_background(home, host, port, told(console), options)
         console.print(f"serving at {server.url}")
     else:
-        serving.serve(home, host, port, Shown(console), options=options)
+        serving.serve(home, host, port, told(console), options=options)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from pipelines.store import checkpoints
 from pipelines.store.checkpoints import Base
 from pipelines.store.connection import connect
 from pipelines.training.job import RunFolder
+from service import tracing
 from service.line import Line
 from teachers.engine import Engine
 from teachers.errors import ConfigError
@@ -110,6 +111,7 @@ class Seat:
                 "Content-Type": "application/json",
                 "Accept-Encoding": "identity",
                 "X-Request-Id": request_id,
+                **tracing.headers(),
             },
         )
         self.engine.worked()

@@ -17,7 +17,7 @@ from pipelines.store.connection import connect, transaction
 from pipelines.store.runs import Lease
 from service import output
 from service.interrupts import term_interrupts
-from service.progress import Shown
+from service.logs import told
 from teachers.errors import (
     Busy,
     ConfigError,
@@ -39,7 +39,7 @@ def main(run_id: str, token: int) -> int:
     """Returns the exit code."""
     home, lease = Home.find(), Lease(run_id, token)
     try:
-        asyncio.run(take_turn(lease, home, Shown(output.console())))
+        asyncio.run(take_turn(lease, home, told(output.console(), run=run_id)))
     except Busy:
         return BUSY
     except KeyboardInterrupt:

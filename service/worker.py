@@ -21,6 +21,7 @@ from pipelines.store import events, runs
 from pipelines.store.connection import connect, now, sqlite3, transaction
 from pipelines.store.runs import Lease, Run
 from service.auth import TOKEN_VARIABLE
+from service.logs import told
 from service.runs import local
 from service.turn import BUSY
 from teachers.engine import tail
@@ -115,7 +116,7 @@ class Worker:
             with transaction(db):
                 self._settle(db, lease, code, before)
         except LeaseLost as lost:
-            self._tell(lost.message)
+            self._tell(lost.message, lease.run_id)
         except KeyboardInterrupt:
             with transaction(db), suppress(LeaseLost):
                 self._settle(db, lease, None, before)
@@ -160,18 +161,18 @@ class Worker:
         """
         found = runs.run(db, lease.run_id)
         if found.state != "running":  # the round has written it down
-            self._tell(f"{found.name}: {found.state}: {found.note}")
+            self._tell(f"{found.name}: {found.state}: {found.note}", found.id)
         elif found.wish is not None:
             state: runs.State = "cancelled" if found.wish == "cancel" else "paused"
             runs.let_go(db, lease, state)
-            self._tell(f"{found.name}: {state}")
+            self._tell(f"{found.name}: {state}", found.id)
         elif code == 0:
             runs.let_go(db, lease)
         elif code is None:
             runs.let_go(db, lease, note=found.note, crashes=found.crashes)
         elif code == BUSY:
             runs.let_go(db, lease, crashes=found.crashes, pause_s=BUSY_PAUSE_S)
-            self._tell(f"{found.name}: another process is at work in this home; waiting")
+            self._tell(f"{found.name}: another process is at work in this home; waiting", found.id)
         else:
             moved = runs.trace(db, lease.run_id) != before
             self._crashed(db, lease, found, code, 1 if moved else found.crashes + 1)
@@ -180,16 +181,17 @@ class Worker:
         log = log_of(self._home, lease.run_id)
         said = f"Its process ended with code {code}; {log} ends:\n{tail(log, 8)}"
         if crashes >= GIVE_UP:
-            told = f"given up after {crashes} crashes. {said}"
-            runs.let_go(db, lease, "failed", told, crashes=crashes)
-            self._tell(f"{found.name}: given up after {crashes} crashes: preceptor runs list")
+            given_up = f"given up after {crashes} crashes"
+            runs.let_go(db, lease, "failed", f"{given_up}. {said}", crashes=crashes)
+            self._tell(f"{found.name}: {given_up}: preceptor runs list", found.id)
             return
         pause = min(self._first_pause_s * 2 ** (crashes - 1), LONGEST_PAUSE_S)
         runs.let_go(db, lease, note=said, crashes=crashes, pause_s=pause)
-        self._tell(f"{found.name}: ended with code {code}; again in {pause:.0f} s")
+        self._tell(f"{found.name}: ended with code {code}; again in {pause:.0f} s", found.id)
 
-    def _tell(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+    def _tell(self, text: str, run_id: str | None = None) -> None:
+        ids = {} if run_id is None else {"run": run_id}
+        told(self._console, **ids).say(text)
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+STOPPED = "stopped"
+"""The note of a step that did not come to its end."""
+
 
 class Progress(Protocol):
     """Somebody who shows progress: a terminal, a log, a web page."""
@@ -40,6 +43,6 @@ def step(progress: Progress, what: str, total: float | None = None) -> Iterator[
     try:
         yield progress
     except BaseException:
-        progress.end("stopped")
+        progress.end(STOPPED)
         raise
     progress.end()

@@ -60,14 +60,15 @@ def loop(
 
 def worker() -> None:
     """Work on whatever is queued, a round at a time and run by run, until stopped."""
+    from service.logs import told
     from service.worker import Worker
 
     console = output.console()
-    console.print(f"working in {output.home().root}; Ctrl-C ends it", soft_wrap=True)
+    told(console).say(f"working in {output.home().root}; Ctrl-C ends it")
     try:
         Worker(output.home(), console).run()
     except KeyboardInterrupt:
-        console.print("stopped; the next worker goes on from here")
+        told(console).say("stopped; the next worker goes on from here")
 
 
 @runs_app.command("list")

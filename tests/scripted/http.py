@@ -11,6 +11,8 @@ class Request(NamedTuple):
     body: bytes
     id: str = ""
     """As its caller names it."""
+    trace: str = ""
+    """The trace that its caller makes it a part of."""
 
 
 async def read_request(reader: StreamReader) -> Request | None:
@@ -23,8 +25,8 @@ async def read_request(reader: StreamReader) -> Request | None:
     method, path, _ = first.split(" ", 2)
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    told = headers.get("authorization", ""), body, headers.get("x-request-id", "")
-    return Request(method, path, *told)
+    told = (headers.get(name, "") for name in ("x-request-id", "traceparent"))
+    return Request(method, path, headers.get("authorization", ""), body, *told)
 
 
 def response(body: bytes, status: int = 200, headers: str = "") -> bytes:

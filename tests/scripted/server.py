@@ -199,6 +199,6 @@ class Server:
             body = about["body"]
             line = {"at": time.time(), "event": event, "sha": about["sha"], "path": request.path}
             line |= {"model": body.get("model"), "n": body.get("n", 1)}
-            line |= {"weights": str(self._model.folder)}
+            line |= {"weights": str(self._model.folder), "trace": request.trace}
             os.write(self._log, json.dumps(line).encode() + b"\n")
         return about
