@@ -16,6 +16,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import Module
 
 Said = TypeVar("Said", Tensor, tuple[Tensor, Tensor])
+# Who speaks, and of which rows.
+Key = tuple[str, Hashable]
 
 
 class FirstPass:
@@ -28,10 +30,10 @@ class FirstPass:
 
     def __init__(self, model: Module, room: float) -> None:
         self._model, self._room = model, room
-        self._kept: dict[Hashable, Tensor | tuple[Tensor, ...]] = {}
+        self._kept: dict[Key, Tensor | tuple[Tensor, ...]] = {}
         self._size = self._largest = 0
 
-    def hear(self, key: Hashable, say: Callable[[], Said]) -> Said:
+    def hear(self, key: Key, say: Callable[[], Said]) -> Said:
         """What is said, without a gradient; with one it is kept, if there is room."""
         if self._size + max(self._largest, 1) > self._room:
             return say()
@@ -46,7 +48,7 @@ class FirstPass:
             return said.detach()
         return said[0].detach(), said[1].detach()
 
-    def again(self, key: Hashable, say: Callable[[], Said]) -> Said:
+    def again(self, key: Key, say: Callable[[], Said]) -> Said:
         """The same with a gradient: what was kept, or said anew."""
         kept = self._kept.pop(key, None)
         return say() if kept is None else cast("Said", kept)
