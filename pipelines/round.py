@@ -108,7 +108,7 @@ def stages_of(recipe: Recipe) -> Sequence[Any]:
 async def _run_stage(context: Context, stage: Any) -> dict[str, Any]:
     if (report := rounds.report_of(context.db, context.round_id, stage.NAME)) is not None:
         return report
-    make_room(context.db, context.home, context.progress)
+    make_room(context.db, context.home, context.progress, {context.base.fingerprint})
     with transaction(context.db) as db:
         rounds.begin_stage(db, context.round_id, stage.NAME)
     report = dict(await stage.run(context))

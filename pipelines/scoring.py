@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from sqlite_utils import Database
 
+from pipelines.copies import base_of
 from pipelines.source import CHECKPOINT
 from pipelines.store import checkpoints, reward_scores, rounds
 from pipelines.store.checkpoints import Checkpoint
@@ -25,7 +26,7 @@ from teachers.engine import has_nvidia, tail
 from teachers.errors import ConfigError, TrainingError, Uncertified
 from teachers.files import Growing, sha256_of
 from teachers.process import kill_group
-from teachers.progress import step
+from teachers.progress import Progress, step
 from teachers.records import Message, content_id
 
 POLL_S = 0.2
@@ -50,7 +51,7 @@ async def scored(
         ConfigError: the checkpoint is no reward model.
         TrainingError: its files have changed, or the scoring process failed.
     """
-    job = score_job(bench.db, model)
+    job = score_job(bench.db, model, bench.progress)
     ids = [_id(model, one) for one in answers]
     stored = reward_scores.known(bench.db, ids)
     missing = {name: one for name, one in zip(ids, answers, strict=True) if name not in stored}
@@ -103,12 +104,13 @@ def reward_model(db: Database, name: str) -> Checkpoint:
     return model
 
 
-def score_job(db: Database, model: Checkpoint) -> ScoreJob:
+def score_job(db: Database, model: Checkpoint, progress: Progress) -> ScoreJob:
     """What a process is told that scores with a reward model.
 
     Raises:
         ConfigError: the checkpoint is no reward model.
         TrainingError: its files have changed.
+        WeightsError: what it was trained on is not there.
     """
     if model.answers:
         raise ConfigError(
@@ -117,9 +119,8 @@ def score_job(db: Database, model: Checkpoint) -> ScoreJob:
     if sha256_of(model.adapter / "adapter_model.safetensors") != model.adapter_sha256:
         raise TrainingError(f"{model.adapter} is not what was trained: its files have changed.")
     trained = RewardJob.model_validate_json(checkpoints.job_of(db, model))
-    return ScoreJob(
-        base=trained.base, adapter=model.adapter, device="gpu" if has_nvidia() else "cpu"
-    )
+    base = base_of(db, trained.base, trained.base_weights, progress)
+    return ScoreJob(base=base, adapter=model.adapter, device="gpu" if has_nvidia() else "cpu")
 
 
 async def _score(

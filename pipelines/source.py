@@ -4,16 +4,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from typing import Protocol
 
+from pipelines import copies
 from pipelines.home import Home
 from pipelines.recipe import Place
 from pipelines.store import checkpoints
-from pipelines.store.checkpoints import Checkpoint
 from pipelines.store.connection import connect
 from pipelines.workbench import Workbench
 from teachers.client import Client, Endpoint
-from teachers.errors import ConfigError, WeightsError
+from teachers.errors import ConfigError
 from teachers.progress import Progress
-from teachers.weights import Weights, checked, prepare
+from teachers.weights import Weights, prepare
 
 # A model of our own making: `checkpoint:champion`, or an id's beginning after the colon.
 CHECKPOINT = "checkpoint:"
@@ -58,27 +58,8 @@ def prepared(name: str, home: Home, progress: Progress) -> Weights:
     if not name.startswith(CHECKPOINT):
         return prepare(name, home.root, progress)
     with closing(connect(home.store)) as db:
-        return merged(checkpoints.checkpoint(db, name.removeprefix(CHECKPOINT)))
-
-
-def merged(checkpoint: Checkpoint) -> Weights:
-    """A checkpoint's merged weights.
-
-    Raises:
-        WeightsError: it is a reward model, or its files are not those that were trained.
-    """
-    if not checkpoint.answers:
-        raise WeightsError(
-            f"{checkpoint.id[:16]} is a reward model: it scores answers, and gives none.",
-            hint="preceptor score puts it to use.",
-        )
-    weights = checked(checkpoint.merged)
-    if weights.fingerprint != checkpoint.weights:
-        raise WeightsError(
-            f"{checkpoint.merged} is not what was trained: its files have changed.",
-            hint="Put its files back, or train it again with another train.seed.",
-        )
-    return weights
+        checkpoint = checkpoints.checkpoint(db, name.removeprefix(CHECKPOINT))
+        return copies.merged(db, checkpoint, progress)
 
 
 def identity(place: Place, base: Weights | None, home: Home, progress: Progress) -> str:

@@ -18,17 +18,17 @@ WATCH_EVERY_S = 1.0
 NOBODY = "none"
 
 
-def wanted(home: Home) -> Served | None:
+def wanted(home: Home, progress: Progress) -> Served | None:
     """What the alias `champion` points at now; None before anything was promoted.
 
     Raises:
-        ConfigError: its files are not what was trained.
+        WeightsError: its files are not what was trained.
     """
     if not home.store.is_file():
         return None
     with closing(connect(home.store)) as db:
         current = checkpoints.champion_id(db)
-    return found(home, current)
+    return found(home, current, progress)
 
 
 class Champion:
@@ -67,7 +67,7 @@ class Champion:
 
     async def start(self) -> None:
         """Begin to serve, if there is something to serve."""
-        served = wanted(self._home)
+        served = wanted(self._home, self._progress)
         if served is None:
             return
         engine = Engine(
@@ -98,7 +98,7 @@ class Champion:
         return self.start() if self.seat is None else self._keep(self.seat)
 
     async def _keep(self, seat: Seat) -> None:
-        served = wanted(self._home)
+        served = wanted(self._home, self._progress)
         if not seat.engine.running:
             await seat.quietly(seat.engine.ensure)
         elif served is not None and served.identity not in (self.identity, self._refused):

@@ -160,7 +160,7 @@ class Fleet:
             return seat
 
     def _found(self, identity: str) -> Served:
-        served = found(self._home, None if identity == BASE else identity)
+        served = found(self._home, None if identity == BASE else identity, self._progress)
         assert served is not None, "whoever has a name has weights"
         return served
 

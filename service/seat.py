@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
+from pipelines import copies
 from pipelines.home import Home
 from pipelines.store import checkpoints
 from pipelines.store.checkpoints import Base
@@ -16,7 +17,7 @@ from pipelines.training.job import RunFolder
 from service import tracing
 from service.line import Line
 from teachers.engine import Engine
-from teachers.errors import ConfigError
+from teachers.progress import Progress
 from teachers.sync import Probe
 from teachers.weights import Weights, checked
 
@@ -35,11 +36,12 @@ class Served(NamedTuple):
     """The checkpoint's id, or `base`."""
 
 
-def found(home: Home, identity: str | None) -> Served | None:
+def found(home: Home, identity: str | None, progress: Progress) -> Served | None:
     """A checkpoint by its id, or the base; None before there is a store or a base.
 
     Raises:
-        ConfigError: its files are not what was trained.
+        ConfigError: there is no such checkpoint.
+        WeightsError: its files are not what was trained.
     """
     if not home.store.is_file():
         return None
@@ -48,12 +50,7 @@ def found(home: Home, identity: str | None) -> Served | None:
             base = checkpoints.last_base(db)
             return _base(base) if base else None
         checkpoint = checkpoints.checkpoint(db, identity)
-    weights = checked(checkpoint.merged)
-    if weights.fingerprint != checkpoint.weights:
-        raise ConfigError(
-            f"{checkpoint.merged} is not what was trained: its files have changed.",
-            hint="preceptor rollback serves the checkpoint before it.",
-        )
+        weights = copies.merged(db, checkpoint, progress)
     return Served(weights, Probe.read(RunFolder(checkpoint.merged.parent).probe), checkpoint.id)
 
 

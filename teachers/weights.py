@@ -55,6 +55,7 @@ _NEEDED = ("config.json", "tokenizer_config.json")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _HASHED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 _STAMP = "fingerprint.json"
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class Weights(NamedTuple):
@@ -152,6 +153,14 @@ def checked(folder: Path) -> Weights:
     return Weights(folder, fingerprint(folder))
 
 
+def whole(folder: Path) -> bool:
+    """Whether a model's weights are all there: what an index names, or the one file."""
+    index = folder / _INDEX
+    named = _json(index).get("weight_map") if index.is_file() else None
+    names = set(named.values()) if isinstance(named, dict) else {_WHOLE}
+    return all((folder / name).is_file() for name in names)
+
+
 def fingerprint(folder: Path) -> str:
     """SHA-256 over a model's files; kept beside them so that it is computed once per change."""
     files = sorted({p for kind in _HASHED for p in folder.glob(kind) if p.name != _STAMP})
@@ -216,7 +225,7 @@ def _convert(gguf: Path, target: Path, progress: Progress) -> None:
             )
             if child.returncode != 0:
                 raise WeightsError(
-                    f"{gguf} could not be opened: {_last_line(child.stderr)}",
+                    f"{gguf} could not be opened: {last_line(child.stderr)}",
                     hint="Only GGUF files of architectures that transformers reads can be used.",
                 )
 
@@ -236,7 +245,7 @@ def _from_hub(name: str, progress: Progress) -> Path:
             hint="Unset HF_HUB_OFFLINE where there is a network, or give a local folder.",
         ) from missing
     except (HfHubHTTPError, OSError) as refused:
-        raise WeightsError(f"The hub did not give {name}: {_last_line(str(refused))}") from refused
+        raise WeightsError(f"The hub did not give {name}: {last_line(str(refused))}") from refused
 
 
 def _json(path: Path) -> dict[str, object]:
@@ -249,6 +258,6 @@ def _json(path: Path) -> dict[str, object]:
     return content
 
 
-def _last_line(text: str) -> str:
+def last_line(text: str) -> str:
     lines = [line for line in text.strip().splitlines() if line.strip()]
     return lines[-1].strip() if lines else "no reason given"

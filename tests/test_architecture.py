@@ -36,6 +36,7 @@ CHILDREN = {
     "pipelines.training.judge",
     "pipelines.training.labelled",
     "pipelines.training.losses",
+    "pipelines.training.merge",
     "pipelines.training.merged_policy",
     "pipelines.training.models",
     "pipelines.training.on_cpu.adapted",

@@ -1,8 +1,9 @@
 """Models on the gate's engine: each answers from its own weights, proven, and only if it has to."""
 
+from pipelines import copies
 from pipelines.context import Context
 from pipelines.gates.evaluation import Evaluation, Subject, calls_for, evaluate
-from pipelines.source import Source, merged
+from pipelines.source import Source
 from pipelines.store import calls, checkpoints
 from pipelines.store.checkpoints import Checkpoint
 from teachers.errors import RoundStopped
@@ -35,7 +36,9 @@ async def source_for(
     asked = [one.call.id for one in calls_for(context, subject, prompts)]
     if len(calls.done_calls(context.db, asked)) == len(asked):
         return None
-    return await context.serving(merged(checkpoint) if checkpoint else context.base)
+    if checkpoint is None:
+        return await context.serving(context.base)
+    return await context.serving(copies.merged(context.db, checkpoint, context.progress))
 
 
 def champion_before(context: Context, candidate: Checkpoint) -> Checkpoint | None:

@@ -142,7 +142,7 @@ def _job(context: Context, dataset_id: str) -> Job:
         recipe, scores = context.recipe, None
         if recipe.reward_model is not None:
             model = reward_model(context.db, recipe.reward_model.weights)
-            scores = score_job(context.db, model)
+            scores = score_job(context.db, model, context.progress)
         policy = PpoJob if settings.objective == "ppo" else PolicyJob
         return policy(
             **common,

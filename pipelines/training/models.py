@@ -5,6 +5,7 @@ Everything here imports torch and belongs in a child process.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from transformers import (
 
 from pipelines.training.job import Job
 from teachers.errors import TrainingError
-from teachers.files import whole_folder
+from teachers.files import sync, whole_folder
 from teachers.sync import MIN_TOKENS, PROBE_TEXT
 
 # Not "default": with several adapters on one model, the trainer would forget that one on resume.
@@ -130,17 +131,34 @@ def put_adapter(model: PeftModel, folder: Path) -> None:
 
 
 def merge(job: Job, adapter: Path, target: Path) -> None:
-    """Save base and adapter as one bf16 model.
+    """Save base and adapter as one bf16 model."""
+    model = merged(job, adapter)
+    with whole_folder(target) as partial:
+        model.save_pretrained(partial)
+        tokenizer_of(job.base).save_pretrained(partial)
+
+
+def merged(job: Job, adapter: Path) -> PreTrainedModel:
+    """Base and adapter as one bf16 model.
 
     A 4-bit base is merged as the values its 4 bits stand for: what is served is what was trained.
     """
     model = base_model(job)
     if job.adapter == "qlora":
         model = model.dequantize(dtype=torch.bfloat16)
-    merged = PeftModel.from_pretrained(model, str(adapter), adapter_name=ADAPTER).merge_and_unload()
-    with whole_folder(target) as partial:
-        merged.save_pretrained(partial)
-        tokenizer_of(job.base).save_pretrained(partial)
+    wrapped = PeftModel.from_pretrained(model, str(adapter), adapter_name=ADAPTER)
+    together: PreTrainedModel = wrapped.merge_and_unload()
+    return together
+
+
+def put_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Save a model's weights alone into a folder that has the rest; each file is whole at once."""
+    with TemporaryDirectory(dir=folder.parent) as place:
+        model.save_pretrained(place)
+        for path in sorted(Path(place).glob("*.safetensors")):
+            sync(path)
+            path.rename(folder / path.name)
+    sync(folder)
 
 
 def measured(job: Job, folders: Mapping[str, Path]) -> dict[str, object]:
