@@ -17,8 +17,8 @@ _COUNTS = frozenset({"minItems", "maxItems", "minLength", "maxLength"}) | {
     "minProperties",
     "maxProperties",
 }
-# Regular expressions of strangers: compiling one can take for ever.
-_EXPRESSIONS = frozenset({"pattern", "patternProperties"})
+_MOST_AT_ONCE = 8
+"""Answers to one request, those to several prompts together."""
 
 
 class _Asked(BaseModel):
@@ -31,25 +31,34 @@ def _bounded_schema(schema: dict[str, Any]) -> dict[str, Any]:
     for key, value, depth in _walk(schema, 1):
         if depth > _MAX_SCHEMA_DEPTH:
             raise ValueError(f"A schema is nested at most {_MAX_SCHEMA_DEPTH} deep.")
-        if key in _EXPRESSIONS and not isinstance(value, bool):
+        if _is_expression(key, value):
             raise ValueError(f"{key!r} of a schema is not supported.")
         if key in _COUNTS and isinstance(value, int | float) and value > _MAX_COUNT:
             raise ValueError(f"{key!r} of a schema is at most {_MAX_COUNT}.")
     return schema
 
 
+def _is_expression(key: str | None, value: Any) -> bool:
+    """Whether this is a regular expression of a stranger's: compiling one can take for ever.
+
+    A property of that name is told by its value, which is a schema. Its place tells nothing: a
+    reference may make a schema of anything.
+    """
+    return key == "patternProperties" or (key == "pattern" and isinstance(value, str))
+
+
 def _walk(value: Any, depth: int) -> Iterator[tuple[str | None, Any, int]]:
-    """Every (key, value) of a schema with how deep it stands; a name of a property is no key."""
-    waiting: list[tuple[Any, int, bool]] = [(value, depth, False)]
+    """Every (key, value) of a schema with how deep it stands."""
+    waiting = [(value, depth)]
     while waiting:
-        one, deep, names = waiting.pop()
+        one, deep = waiting.pop()
         if isinstance(one, dict):
             for key, inner in one.items():
-                yield None if names else key, inner, deep
-                waiting.append((inner, deep + 1, key == "properties" and not names))
+                yield key, inner, deep
+                waiting.append((inner, deep + 1))
         elif isinstance(one, list):
             yield None, None, deep
-            waiting.extend((inner, deep + 1, False) for inner in one)
+            waiting.extend((inner, deep + 1) for inner in one)
 
 
 Schema = Annotated[dict[str, Any], AfterValidator(_bounded_schema)]
@@ -150,7 +159,7 @@ class Asked(_Asked):
     """Of the model server."""
 
     model: str = Field(min_length=1, max_length=128)
-    n: int = Field(default=1, ge=1, le=8)
+    n: int = Field(default=1, ge=1, le=_MOST_AT_ONCE)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
@@ -199,7 +208,16 @@ class CompletionRequest(Asked):
 
     path = "/v1/completions"
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=32)]
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=_MOST_AT_ONCE)]
     max_tokens: int | None = Field(default=None, ge=1, le=8192)
     logprobs: int | None = Field(default=None, ge=0, le=20)
     echo: bool | None = None
+
+    @model_validator(mode="after")
+    def _is_not_too_much(self) -> "CompletionRequest":
+        prompts = 1 if isinstance(self.prompt, str) else len(self.prompt)
+        if prompts * self.n > _MOST_AT_ONCE:
+            raise ValueError(f"prompts times n is at most {_MOST_AT_ONCE}")
+        if self.echo and self.logprobs is not None and prompts * self.n > 1:
+            raise ValueError("echo with logprobs is for one prompt and one answer")
+        return self

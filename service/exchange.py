@@ -108,12 +108,12 @@ class Exchange:
         )
 
     def with_texts(self, stored: Stored) -> Stored:
-        """The same with its texts, if they are to be kept: blotted, which takes a while."""
-        if not self.keep:
+        """The same with its texts, if they are to be kept and there is an answer: blotted, which
+        takes a while."""
+        if not self.keep or stored.status >= 400:
             return stored
         return stored._replace(
-            request=json.dumps(blotted(self.asked.forwarded())),
-            answer=redacted(self._text()) if stored.status < 400 else None,
+            request=json.dumps(blotted(self.asked.forwarded())), answer=redacted(self._text())
         )
 
     def _text(self) -> str:

@@ -30,6 +30,14 @@ def with_schema(schema: dict[str, Any]) -> dict[str, Any]:
     return {"response_format": form}
 
 
+HARD = {"type": "string", "pattern": "((a{1000}){1000}){1000}"}
+
+
+def pointed_at(place: dict[str, Any], to: str) -> dict[str, Any]:
+    """A request whose schema is somewhere in itself."""
+    return with_schema({**place, "$ref": to})
+
+
 def nested(depth: int) -> dict[str, Any]:
     """A schema of lists of lists."""
     return {"items": nested(depth - 1)} if depth else {}
@@ -113,6 +121,15 @@ def test_a_seed_is_taken_and_not_passed_on(gateway: Gateway) -> None:
         ({"messages": [{"role": "user"}]}, 400, "content is missing"),
         (with_schema({"type": "string", "pattern": "(a+)+$"}), 400, "'pattern' of a schema"),
         (with_schema({"type": "array", "maxItems": 10**6}), 400, "'maxItems' of a schema"),
+        (pointed_at({"$defs": {"properties": HARD}}, "#/$defs/properties"), 400, "'pattern' of"),
+        (pointed_at({"x": {"properties": HARD}}, "#/x/properties"), 400, "'pattern' of"),
+        (pointed_at({"enum": [HARD]}, "#/enum/0"), 400, "'pattern' of a schema"),
+        (
+            with_schema({"properties": {"patternProperties": {"a+": {}}}}),
+            400,
+            "'patternProperties'",
+        ),
+        (pointed_at({"x": {"properties": {"minItems": 1e9}}}, "#/x/properties"), 400, "'minItems'"),
         (with_schema(nested(20)), 400, "nested at most 12 deep"),
         (with_schema({"enum": ["x" * 20_000]}), 400, "at most 16 KiB"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, 400, "function.name: "),
@@ -129,6 +146,23 @@ def test_what_may_not_be_asked_is_refused_by_name(
     assert told in error["message"]
     assert error["type"] == "invalid_request_error"
     assert len(gateway.events("arrived")) == before, "it reached the model server"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"prompt": ["x"] * 9}, "prompt"),
+        ({"prompt": ["x"] * 3, "n": 3}, "prompts times n is at most 8"),
+        ({"prompt": ["x", "y"], "echo": True, "logprobs": 1}, "echo with logprobs is for one"),
+        ({"prompt": "x", "n": 2, "echo": True, "logprobs": 1}, "echo with logprobs is for one"),
+    ],
+)
+def test_a_completion_is_bounded_as_a_whole(
+    gateway: Gateway, body: dict[str, Any], told: str
+) -> None:
+    response = httpx.post(f"{gateway.url}/v1/completions", json={"model": "champion", **body})
+    assert response.status_code == 400
+    assert told in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

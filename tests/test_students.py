@@ -24,7 +24,7 @@ from pipelines.store.exchanges import Exchange, Figures
 from service import fleet, output
 from service.champion import Champion
 from service.options import Options
-from service.redaction import redacted
+from service.redaction import MOST, PATTERNS, redacted
 from service.traffic import worse
 from teachers.errors import ConfigError
 from teachers.progress import Silent
@@ -236,11 +236,38 @@ def test_texts_are_not_kept_unless_that_was_wanted(tmp_path: Path) -> None:
         ("from 10.0.0.17:80", "from [address]:80"),
         ("key sk-abcdefghijklmnop1234", "key [secret]"),
         ("AKIAIOSFODNN7EXAMPLE", "[secret]"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0.abcDEF-12!", "[secret]!"),
+        ("+1 415 555 2671. Or 0049 30 123456", "[phone]. Or [phone]"),
+        ("a" * 80 + "@example.org", "[email]"),
         ("version 1.2.3 of 2024-01-02, 12 + 7 = 19", "version 1.2.3 of 2024-01-02, 12 + 7 = 19"),
     ],
 )
 def test_what_is_blotted_out(text: str, blotted: str) -> None:
     assert redacted(text) == blotted
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["-eyJ", " +" + "1" * 25, "a@", "a" * 63 + ".", "1 ", "sk-", "-----BEGIN PRIVATE KEY-----"],
+)
+def test_a_hostile_text_costs_no_more_than_reading_it(piece: str) -> None:
+    for _, pattern in PATTERNS:
+        began = time.process_time()
+        pattern.sub("", piece * (2**20 // len(piece)))
+        assert time.process_time() - began < 5, "it takes 0.1 s; what is quadratic takes minutes"
+
+
+def test_of_a_long_text_the_beginning_is_kept() -> None:
+    long = "word " * (MOST // 5 - 1) + "ann@example.org"
+    assert redacted(long) == "word " * (MOST // 5 - 1) + "[cut]"
+
+
+def test_of_what_was_refused_no_text_is_kept(shared: Gateway) -> None:
+    content = "fault:400"
+    response = shared.chat(messages=[{"role": "user", "content": content}])
+    assert response.status_code == 400
+    one = kept(shared, response)
+    assert (one.status, one.request, one.answer) == (400, None, None)
 
 
 @pytest.mark.fault
