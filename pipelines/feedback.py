@@ -22,6 +22,7 @@ def record(
     exchange_id: str,
     who: str,
     *,
+    key: str = "",
     thumb: Thumb | None = None,
     over: str | None = None,
     comment: str = "",
@@ -29,6 +30,8 @@ def record(
     """Keep what somebody says of an answer; what the same one says later takes its place.
 
     Args:
+        who: as labels name people.
+        key: tells people of one name apart.
         over: the answer that is worse, to the same request.
 
     Returns:
@@ -39,7 +42,7 @@ def record(
     """
     better = exchanges.exchange(db, exchange_id)
     worse = exchanges.exchange(db, over) if over is not None else None
-    exchanges.add_feedback(db, better.id, who, thumb, worse.id if worse else None, comment)
+    exchanges.add_feedback(db, better.id, key or who, thumb, worse.id if worse else None, comment)
     if worse is None:
         return None
     if better.request != worse.request:

@@ -19,6 +19,7 @@ _COUNTS = frozenset({"minItems", "maxItems", "minLength", "maxLength"}) | {
 }
 _MOST_AT_ONCE = 8
 """Answers to one request, those to several prompts together."""
+_USUAL_TOKENS = 256
 
 
 class _Asked(BaseModel):
@@ -173,6 +174,25 @@ class Asked(_Asked):
     """Taken and not passed on: who asks, for a canary's sake."""
 
     @property
+    def expected_tokens(self) -> int:
+        """About what it takes: a token for four characters of the question, and all that it may
+        write, or `_USUAL_TOKENS` where it does not say."""
+        return self.question_tokens + self._answers * (self._most_tokens or _USUAL_TOKENS)
+
+    @property
+    def question_tokens(self) -> int:
+        """Of the question alone."""
+        return len(json.dumps(self.forwarded())) // 4
+
+    @property
+    def _answers(self) -> int:
+        return self.n
+
+    @property
+    def _most_tokens(self) -> int | None:
+        raise NotImplementedError
+
+    @property
     def wants_usage(self) -> bool:
         """Whether a stream is to end with what it took."""
         return self.stream_options is not None and self.stream_options.include_usage
@@ -202,6 +222,10 @@ class ChatRequest(Asked):
     parallel_tool_calls: bool | None = None
     response_format: Form | None = None
 
+    @property
+    def _most_tokens(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
 
 class CompletionRequest(Asked):
     """A text to be continued."""
@@ -215,9 +239,16 @@ class CompletionRequest(Asked):
 
     @model_validator(mode="after")
     def _is_not_too_much(self) -> "CompletionRequest":
-        prompts = 1 if isinstance(self.prompt, str) else len(self.prompt)
-        if prompts * self.n > _MOST_AT_ONCE:
+        if self._answers > _MOST_AT_ONCE:
             raise ValueError(f"prompts times n is at most {_MOST_AT_ONCE}")
-        if self.echo and self.logprobs is not None and prompts * self.n > 1:
+        if self.echo and self.logprobs is not None and self._answers > 1:
             raise ValueError("echo with logprobs is for one prompt and one answer")
         return self
+
+    @property
+    def _answers(self) -> int:
+        return self.n * (1 if isinstance(self.prompt, str) else len(self.prompt))
+
+    @property
+    def _most_tokens(self) -> int | None:
+        return self.max_tokens

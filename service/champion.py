@@ -6,7 +6,7 @@ from contextlib import closing
 
 from pipelines.home import Home
 from pipelines.store import checkpoints
-from pipelines.store.checkpoints import CHAMPION
+from pipelines.store.checkpoints import CHAMPION, Move
 from pipelines.store.connection import connect
 from service.seat import ANSWER_LIMIT_S, Seat, Served, found
 from teachers.engine import Engine, EngineSettings
@@ -18,17 +18,12 @@ WATCH_EVERY_S = 1.0
 NOBODY = "none"
 
 
-def wanted(home: Home, progress: Progress) -> Served | None:
-    """What the alias `champion` points at now; None before anything was promoted.
-
-    Raises:
-        WeightsError: its files are not what was trained.
-    """
+def last_move(home: Home) -> Move | None:
+    """The newest promotion or rollback; None before there was one."""
     if not home.store.is_file():
         return None
     with closing(connect(home.store)) as db:
-        current = checkpoints.champion_id(db)
-    return found(home, current, progress)
+        return checkpoints.last_move(db, CHAMPION)
 
 
 class Champion:
@@ -56,7 +51,9 @@ class Champion:
     ) -> None:
         self._home, self._settings, self._progress = home, settings, progress
         self._limit_s = limit_s
-        self._refused = self._trouble = ""
+        self._trouble = ""
+        self._followed: Move | None = None
+        """The alias' move that was done, or that could not be."""
         self.seat: Seat | None = None
         """Where it answers; None as long as there is nothing to serve."""
 
@@ -67,7 +64,7 @@ class Champion:
 
     async def start(self) -> None:
         """Begin to serve, if there is something to serve."""
-        served = wanted(self._home, self._progress)
+        move, served = await asyncio.to_thread(self._wanted)
         if served is None:
             return
         engine = Engine(
@@ -78,7 +75,7 @@ class Champion:
             progress=self._progress,
         )
         await engine.start()
-        self.seat = Seat(engine, served, self._limit_s)
+        self.seat, self._followed = Seat(engine, served, self._limit_s), move
 
     async def stop(self) -> None:
         if self.seat is not None:
@@ -98,21 +95,34 @@ class Champion:
         return self.start() if self.seat is None else self._keep(self.seat)
 
     async def _keep(self, seat: Seat) -> None:
-        served = wanted(self._home, self._progress)
+        # Whatever is to be served next: who asks now needs a server.
         if not seat.engine.running:
             await seat.quietly(seat.engine.ensure)
-        elif served is not None and served.identity not in (self.identity, self._refused):
-            await self._change(seat, served)
+        if await asyncio.to_thread(last_move, self._home) != self._followed:
+            await self._change(seat)
 
-    async def _change(self, seat: Seat, served: Served) -> None:
-        try:
-            await seat.change(served)
-        except PreceptorError:
-            # Tried again when it is promoted again: each try costs the server a restart.
-            self._refused = served.identity
-            raise
-        self._refused = ""
-        self._progress.say(f"now serving {served.identity[:12]}")
+    async def _change(self, seat: Seat) -> None:
+        move, served = await asyncio.to_thread(self._wanted)
+        if served is None:
+            return
+        if served.identity != seat.identity:
+            try:
+                await seat.change(served)
+            except PreceptorError:
+                # Tried again when it is promoted again: each try costs the server a restart.
+                self._followed = move
+                raise
+            self._progress.say(f"now serving {served.identity[:12]}")
+        self._followed = move
+
+    def _wanted(self) -> tuple[Move | None, Served | None]:
+        """What the alias points at now, and since which move.
+
+        Raises:
+            WeightsError: its files are not what was trained.
+        """
+        move = last_move(self._home)
+        return move, found(self._home, move.checkpoint_id if move else None, self._progress)
 
     def _tell(self, trouble: str) -> None:
         """Say what is wrong once, not every second."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.store.checkpoints import CHAMPION
 from pipelines.store.exchanges import Arm
 from pipelines.store.exchanges import Exchange as Stored
 from service.asked import Asked
@@ -14,7 +15,8 @@ from service.redaction import blotted, redacted
 _END = b"\n\n"
 # How vLLM begins the event that says what a stream has taken: it has no choices.
 _USAGE = b'"choices":[]'
-_DONE = b"[DONE]"
+_DONE = b"data: [DONE]"
+_ERROR = b'data: {"error"'
 _LONGEST_EVENT = 1024 * 1024
 
 
@@ -44,13 +46,22 @@ class Exchange:
     ) -> None:
         self.id = secrets.token_hex(16)
         self.asked, self.checkpoint, self.keep = asked, checkpoint, keep
-        self._who = (arm, caller, token_id, beside)
+        self.arm, self.token_id = arm, token_id
+        self._who = (caller, beside)
         self._began, self._at = time.monotonic(), time.time()
         self._first_s: float | None = None
         self._rest = b""
         self._events: list[bytes] = []
         self._usage: bytes | None = None
+        self._pieces = 0
+        self.ended = self.failed = False
+        """Whether a stream has said that this was all; that something went wrong."""
         self._whole: dict[str, Any] = {}
+
+    @property
+    def follows_champion(self) -> bool:
+        """Whether it is for whoever is the champion when it is answered."""
+        return self.arm == "direct" and self.asked.model == CHAMPION
 
     def came(self, chunk: bytes) -> bytes:
         """Take a piece of a stream; returns what of it is to be passed on, whole events only.
@@ -69,6 +80,12 @@ class Exchange:
         if _USAGE in event:
             self._usage = event
             return self.asked.wants_usage
+        if event == _DONE:
+            self.ended = True
+        elif event.startswith(_ERROR):
+            self.failed = True
+        else:
+            self._pieces += 1
         if self.keep:
             self._events.append(event)
         return True
@@ -79,33 +96,39 @@ class Exchange:
         Raises:
             ValueError: it is no answer.
         """
-        self._first_s = time.monotonic() - self._began
         self._whole = _read(body)
         if not self._whole:
             raise ValueError("no JSON object")
 
     def stored(self, status: int) -> Stored:
         """The exchange as it is kept, but for its texts."""
-        usage = (self._whole or _data(self._usage)).get("usage")
-        usage = usage if isinstance(usage, dict) else {}
-        arm, caller, token_id, beside = self._who
+        prompt_tokens, completion_tokens = self._tokens()
+        caller, beside = self._who
         return Stored(
             id=self.id,
             name=self.asked.model,
             checkpoint_id=self.checkpoint,
-            arm=arm,
+            arm=self.arm,
             caller=caller,
-            token_id=token_id,
+            token_id=self.token_id,
             status=status,
             first_s=self._first_s if status < 400 else None,
             seconds=time.monotonic() - self._began,
-            prompt_tokens=_count(usage.get("prompt_tokens")),
-            completion_tokens=_count(usage.get("completion_tokens")),
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
             request=None,
             answer=None,
             beside=beside,
             at=self._at,
         )
+
+    def _tokens(self) -> tuple[int, int]:
+        """Read and written. A stream that broke off has not told: about as many as were read, and
+        at least as many as pieces came."""
+        usage = (self._whole or _data(self._usage)).get("usage")
+        if not isinstance(usage, dict):
+            return (self.asked.question_tokens, self._pieces) if self._pieces else (0, 0)
+        return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
 
     def with_texts(self, stored: Stored) -> Stored:
         """The same with its texts, if they are to be kept and there is an answer: blotted, which
@@ -124,8 +147,7 @@ class Exchange:
 
 def _data(event: bytes | None) -> dict[str, Any]:
     """What an event of a stream carries."""
-    body = (event or b"").removeprefix(b"data: ")
-    return {} if body == _DONE else _read(body)
+    return _read((event or b"").removeprefix(b"data: "))
 
 
 def _read(body: bytes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pipelines import feedback
 from pipelines.home import Home
 from pipelines.store.connection import connect, transaction
+from service.redaction import redacted
 
 # Model servers name an answer after the exchange.
 _PREFIX = re.compile(r"^(chatcmpl|cmpl)-")
@@ -30,14 +31,17 @@ class Feedback(BaseModel):
     def _says_something(self) -> "Feedback":
         if self.thumb is None and self.over is None and not self.comment:
             raise ValueError("one of thumb, over and comment is needed")
+        if self.over is not None and _id(self.over) == _id(self.id):
+            raise ValueError("over is the other of two answers")
         return self
 
 
-def keep(home: Home, said: Feedback, who: str) -> str | None:
-    """Keep feedback.
+def keep(home: Home, said: Feedback, who: str, token_id: str) -> str | None:
+    """Keep feedback; personal data in a comment is blotted out.
 
     Args:
         who: says it.
+        token_id: with this token, of which several may have one name; empty without one.
 
     Returns:
         The id of the label that it became, if it did.
@@ -48,7 +52,13 @@ def keep(home: Home, said: Feedback, who: str) -> str | None:
     over = None if said.over is None else _id(said.over)
     with closing(connect(home.store)) as db, transaction(db):
         label = feedback.record(
-            db, _id(said.id), who, thumb=said.thumb, over=over, comment=said.comment
+            db,
+            _id(said.id),
+            who,
+            key=token_id or who,
+            thumb=said.thumb,
+            over=over,
+            comment=redacted(said.comment),
         )
     return label.id if label else None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from typing import NoReturn
@@ -42,6 +43,7 @@ class Fleet:
         settings: how servers are started.
         most: servers beside the champion's, at most.
         limit_s: longest that an answer may take.
+        spared: names the checkpoint whose server stays, however seldom it is asked.
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class Fleet:
         settings: EngineSettings | None = None,
         most: int = 1,
         limit_s: float = ANSWER_LIMIT_S,
+        spared: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._home, self._progress, self._most = home, progress, most
+        self._spared = spared
         self._limit_s = limit_s
         self._settings = settings or EngineSettings()
         self._seats: dict[str, Seat] = {}
@@ -87,13 +91,14 @@ class Fleet:
         """The server of a checkpoint if it runs; if not, it is on its way.
 
         Raises:
-            PreceptorError: it did not start; the next call tries again.
+            PreceptorError: it did not start, though there was room; the next call tries again.
         """
         if (seat := self._running(identity)) is not None:
             return seat
         if (failed := self._failed.pop(identity, None)) is not None:
             raise failed
-        self._start(identity)
+        if identity not in self._starting:
+            self._start(identity).add_done_callback(partial(self._remember, identity))
         return None
 
     def _running(self, identity: str) -> Seat | None:
@@ -111,17 +116,33 @@ class Fleet:
 
     def _ended(self, identity: str, task: asyncio.Task[Seat]) -> None:
         del self._starting[identity]
-        self._failed.pop(identity, None)
-        if not task.cancelled() and isinstance(error := task.exception(), PreceptorError):
+        if not task.cancelled():
+            task.exception()  # whoever waits is told; nobody may
+
+    def _remember(self, identity: str, task: asyncio.Task[Seat]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, PreceptorError) and not isinstance(error, NoRoom):
             self._failed[identity] = error
 
     async def watch(self) -> None:
         """Stop servers that nobody asks any more; never returns."""
         while True:
             await asyncio.sleep(1.0)
-            for identity, seat in list(self._seats.items()):
-                if not seat.line.busy and time.monotonic() - seat.used_at > IDLE_S:
+            for identity in self._idle():
+                # Those before it took their time to stop: somebody may have come.
+                seat = self._seats.get(identity)
+                if seat is None or seat.line.busy:
+                    continue
+                if time.monotonic() - seat.used_at > IDLE_S:
                     await self._dismiss(identity)
+
+    def _idle(self) -> list[str]:
+        """Servers that may be stopped, the longest unused first."""
+        some = [one for one in self._seats if not self._seats[one].line.busy]
+        return sorted(
+            (one for one in some if one != self._spared()),
+            key=lambda one: self._seats[one].used_at,
+        )
 
     async def stop(self) -> None:
         starting = list(self._starting.values())
@@ -166,15 +187,11 @@ class Fleet:
 
     async def _make_room(self, served: Served) -> None:
         """Stop servers nobody waits for, the longest unused first, until one more fits."""
-        idle = sorted(
-            (one for one in self._seats if not self._seats[one].line.busy),
-            key=lambda one: self._seats[one].used_at,
-        )
         need = needed_bytes(served, self._settings)
         while len(self._seats) >= self._most or free_bytes() < need:
-            if not idle:
+            if not (idle := self._idle()):
                 self._refuse(need)
-            await self._dismiss(idle.pop(0))
+            await self._dismiss(idle[0])
 
     def _refuse(self, need: float) -> NoReturn:
         if len(self._seats) >= self._most:

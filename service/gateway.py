@@ -1,5 +1,6 @@
 """The OpenAI-compatible address that users see. The model servers behind it never face them."""
 
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -12,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from pipelines.home import Home
 from pipelines.store.checkpoints import CHAMPION
+from pipelines.store.connection import sqlite3
 from pipelines.store.traffic import Kind
 from service.asked import MAX_BODY_BYTES, Asked, ChatRequest, CompletionRequest
 from service.auth import Door, Person, needs
@@ -19,10 +21,10 @@ from service.champion import NOBODY
 from service.exchange import Exchange
 from service.feedback import Feedback, keep
 from service.fleet import Fleet, NoRoom
-from service.relay import ask, error_type
+from service.relay import Moved, ask, error_type
 from service.rooms import Rooms
 from service.seat import Seat
-from teachers.errors import ConfigError, PreceptorError
+from teachers.errors import ConfigError, PreceptorError, StoreError
 
 _NOBODY = (
     "No checkpoint has been promoted yet, so nobody answers. `preceptor run` trains one, and "
@@ -48,6 +50,8 @@ def create_app(home: Home, rooms: Rooms, door: Door) -> FastAPI:
     app.add_exception_handler(AnyHTTPException, _as_openai_error)
     app.add_exception_handler(RequestValidationError, _as_openai_error)
     app.add_exception_handler(ClientDisconnect, _to_nobody)
+    for unreadable in (StoreError, sqlite3.OperationalError):
+        app.add_exception_handler(unreadable, _store_is_busy)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
@@ -75,10 +79,11 @@ def create_app(home: Home, rooms: Rooms, door: Door) -> FastAPI:
 
     @app.post("/v1/feedback", status_code=201, dependencies=[Depends(needs("label"))])
     def feedback(
-        said: Annotated[Feedback, Depends(_feedback)], person: Person
+        said: Annotated[Feedback, Depends(_feedback)], person: Person, request: Request
     ) -> dict[str, str | None]:
+        token_id = request.state.caller.token_id
         try:
-            return {"id": said.id, "label": keep(home, said, person)}
+            return {"id": said.id, "label": keep(home, said, person, token_id)}
         except ConfigError as wrong:
             raise HTTPException(404, f"{wrong.message} {wrong.hint}".strip()) from wrong
 
@@ -133,22 +138,29 @@ async def _answer(rooms: Rooms, asked: Asked, request: Request) -> Response:
     token = door.token(request)
     rooms.limits.admit(token)
     token_id = token.id if token else None
-    tried = await _tried(rooms, asked, asked.user or token_id)
-    canary = tried is not None and tried.kind == "canary"
-    seat = tried.seat if tried is not None and canary else await _seat(rooms, asked.model)
-    exchange = Exchange(
-        asked,
-        seat.identity,
-        "canary" if canary else "direct",
-        str(request.state.caller),
-        token_id,
-        keep=rooms.recorder.keep or (tried is not None and tried.kind == "compare"),
-    )
-    if tried is not None and not canary:
-        rooms.shadows.ask(tried.seat, asked, exchange)
     caller = token_id or _address(request)
     still_welcome = partial(door.check, request, "read")
-    return await ask(seat, exchange, caller, request, rooms.recorder, still_welcome)
+    while True:
+        seat, exchange = await _asked_of(rooms, asked, str(request.state.caller), token_id)
+        # Who was asked by name may have lost the server to another while this waited there.
+        with suppress(Moved):
+            return await ask(seat, exchange, caller, request, rooms.recorder, still_welcome)
+
+
+async def _asked_of(
+    rooms: Rooms, asked: Asked, who: str, token_id: str | None
+) -> tuple[Seat, Exchange]:
+    """Who is to answer, and the exchange; a candidate beside the champion is asked already."""
+    tried = await _tried(rooms, asked, asked.user or token_id)
+    if tried is not None and tried.kind == "canary":
+        keep = rooms.recorder.keep
+        return tried.seat, Exchange(asked, tried.seat.identity, "canary", who, token_id, keep=keep)
+    seat = await _seat(rooms, asked.model)
+    exchange = Exchange(asked, seat.identity, "direct", who, token_id, keep=rooms.recorder.keep)
+    if tried is not None:
+        keep = rooms.recorder.keep or tried.kind == "compare"
+        exchange.keep |= rooms.shadows.ask(tried.seat, asked, exchange, keep=keep) and keep
+    return seat, exchange
 
 
 class _Tried(NamedTuple):
@@ -166,7 +178,7 @@ async def _tried(rooms: Rooms, asked: Asked, user: str | None) -> _Tried | None:
     try:
         seat = rooms.fleet.soon(trial.checkpoint_id)
     except PreceptorError as error:
-        await rooms.traffic.end(f"its server did not start: {error.message}")
+        rooms.traffic.end_soon(trial, f"its server did not start: {error.message}")
         return None
     # A candidate that has become the champion is on trial no longer.
     if seat is None or seat is rooms.fleet.champion.seat:
@@ -208,6 +220,12 @@ async def _as_openai_error(_: Request, error: Exception) -> JSONResponse:
     why = str(getattr(error, "detail", error))
     detail = {"message": why, "type": error_type(status), "code": status}
     return JSONResponse({"error": detail}, status, getattr(error, "headers", None))
+
+
+async def _store_is_busy(request: Request, error: Exception) -> JSONResponse:
+    said = error.message if isinstance(error, PreceptorError) else str(error)
+    refused = HTTPException(503, f"The store cannot be used now: {said}.", {"Retry-After": "5"})
+    return await _as_openai_error(request, refused)
 
 
 async def _to_nobody(_: Request, __: Exception) -> Response:

@@ -1,6 +1,7 @@
 """How much a key may ask of the students: requests a minute, and tokens a day."""
 
 import time
+from collections import Counter
 from contextlib import closing
 
 from starlette.exceptions import HTTPException
@@ -10,7 +11,7 @@ from pipelines.store import exchanges
 from pipelines.store.connection import connect
 from pipelines.store.tokens import Token
 
-_DAY_S = 86400
+_DAY_S, _SOON_S = 86400, 2.0
 
 
 def midnight(at: float) -> float:
@@ -30,6 +31,7 @@ class Limits:
         # By token: how many requests are left, and when that was so.
         self._left: dict[str, tuple[float, float]] = {}
         self._spent: dict[str, int] = {}
+        self._under_way: Counter[str] = Counter()
         self._day = 0.0
 
     def admit(self, token: Token | None) -> None:
@@ -40,17 +42,36 @@ class Limits:
         """
         if token is None:
             return
-        if token.tokens_per_day is not None and self.spent(token.id) >= token.tokens_per_day:
-            raise _later(
-                f"The {token.tokens_per_day} tokens a day of {token.name!r} are used up.",
-                _DAY_S - time.time() % _DAY_S,
-            )
+        if (most := token.tokens_per_day) is not None:
+            spent = self.spent(token.id)
+            if spent >= most:
+                raise _later(
+                    f"The {most} tokens a day of {token.name!r} are used up.",
+                    _DAY_S - time.time() % _DAY_S,
+                )
+            if spent + self._under_way[token.id] >= most:
+                raise _later(
+                    f"What {token.name!r} is being answered may use up its {most} tokens a day.",
+                    _SOON_S,
+                )
         if token.requests_per_minute is not None:
             self._count(token, token.requests_per_minute)
 
-    def spend(self, token_id: str | None, tokens: int) -> None:
-        """Count tokens that were read and written."""
-        if token_id is not None and token_id in self._today():
+    def begin(self, token_id: str | None, expected: int) -> None:
+        """Count tokens that a request may take, until `spend` says what it took."""
+        if token_id is not None:
+            self._under_way[token_id] += expected
+
+    def spend(self, token_id: str | None, tokens: int, expected: int) -> None:
+        """Count tokens that were read and written.
+
+        Args:
+            expected: what `begin` was told of this request.
+        """
+        if token_id is None:
+            return
+        self._under_way[token_id] -= expected
+        if token_id in self._today():
             self._spent[token_id] += tokens
 
     def spent(self, token_id: str) -> int:

@@ -34,10 +34,19 @@ class Recorder:
         self.keep = keep
         self._waiting: list[tuple[Exchange, exchanges.Exchange]] = []
 
+    def began(self, exchange: Exchange) -> None:
+        """Take note of an exchange; every one has to end."""
+        self._limits.begin(exchange.token_id, exchange.asked.expected_tokens)
+
+    def left(self, exchange: Exchange) -> None:
+        """Forget an exchange that began and was not asked."""
+        self._limits.spend(exchange.token_id, 0, exchange.asked.expected_tokens)
+
     def ended(self, exchange: Exchange, status: int) -> None:
         """Take an exchange that is over."""
         one = exchange.stored(status)
-        self._limits.spend(one.token_id, one.prompt_tokens + one.completion_tokens)
+        took = one.prompt_tokens + one.completion_tokens
+        self._limits.spend(one.token_id, took, exchange.asked.expected_tokens)
         if len(self._waiting) < _MOST_WAITING:
             self._waiting.append((exchange, one))
 
@@ -55,8 +64,12 @@ class Recorder:
     async def write(self) -> None:
         """Write what waits; it goes on waiting while the store cannot be written."""
         some, self._waiting = self._waiting, []
-        if some and not await asyncio.to_thread(self._add, some):
-            self._waiting = some + self._waiting
+        written = not some
+        try:
+            written = written or await asyncio.to_thread(self._add, some)
+        finally:
+            if not written:
+                self._waiting = some + self._waiting
 
     def _add(self, some: list[tuple[Exchange, exchanges.Exchange]]) -> bool:
         rows = [exchange.with_texts(one) for exchange, one in some]

@@ -20,12 +20,18 @@ from service.seat import LOST, Seat
 
 STALLED_S = 60.0
 WELCOME_S = 1.0
+MOST_UNREAD_BYTES = 16 * 1024 * 1024
 GONE = 499
 BROKEN = 502
 LATE = 504
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _RESTARTS = "The model server is being restarted; try again."
 _SOON = {"Retry-After": "2"}
+_BROKE_OFF = "The answer broke off."
+
+
+class Moved(Exception):
+    """Who was asked by name answers no more from the server in whose line this waited."""
 
 
 async def ask(
@@ -46,9 +52,11 @@ async def ask(
     Raises:
         HTTPException: the line is full, or the server is not there.
         ClientDisconnect: the caller hung up.
+        Moved: somebody else has to be asked; nobody was.
     """
+    recorder.began(exchange)
     try:
-        answer = await _unless_gone(request, _asked(seat, exchange, caller))
+        answer = await _unless_gone(request, begun(seat, exchange, caller))
         if exchange.asked.stream and answer.ok:
             return _Relay(answer, seat, exchange, recorder, still_welcome)
         return await _whole(answer, seat, exchange, request, recorder)
@@ -67,16 +75,29 @@ async def ask(
     except ClientDisconnect:
         recorder.ended(exchange, GONE)
         raise
+    except Moved:
+        recorder.left(exchange)
+        raise
 
 
-async def _asked(seat: Seat, exchange: Exchange, caller: str) -> ClientResponse:
-    """The answer's head; its body is still to be read, and the place to be given up."""
-    await seat.line.enter(caller)
+async def begun(seat: Seat, exchange: Exchange, caller: str) -> ClientResponse:
+    """The answer's head; its body is still to be read, and the place to be given up.
+
+    Raises:
+        Full: the line is.
+        TimeoutError: it took longer than an answer may to get a place.
+        Moved: as `ask` does.
+    """
+    async with asyncio.timeout(seat.limit_s):
+        await seat.line.enter(caller)
     try:
         if seat.gone:
             raise ClientConnectionError("the server was stopped while this waited")
-        # Only now: whoever waited may have waited for a change.
-        exchange.checkpoint = seat.identity
+        # Whoever waited may have waited for a change: only who asks for the champion means it.
+        if exchange.follows_champion:
+            exchange.checkpoint = seat.identity
+        elif exchange.checkpoint != seat.identity:
+            raise Moved
         return await seat.send(exchange.asked.path, exchange.asked.forwarded(), exchange.id)
     except BaseException:
         seat.line.leave()
@@ -99,7 +120,8 @@ async def _whole(
         answer.close()
     recorder.ended(exchange, answer.status)
     kind = answer.headers.get("content-type", "application/json")
-    return Response(body, answer.status, _headers(exchange), media_type=kind)
+    headers = _headers(exchange) | (_SOON if answer.status in (429, 503) else {})
+    return Response(body, answer.status, headers, media_type=kind)
 
 
 async def bounded(answer: ClientResponse) -> bytes:
@@ -116,9 +138,58 @@ async def bounded(answer: ClientResponse) -> bytes:
     return bytes(body)
 
 
+class Unread:
+    """A stream between the server, which is to be done with it soon, and a caller who may read
+    slowly.
+
+    Args:
+        answer: what is read, no more than `MOST_UNREAD_BYTES` ahead.
+        done: called when the server has said all, or hung up, or nobody wants to hear it.
+    """
+
+    def __init__(self, answer: ClientResponse, done: Callable[[], None]) -> None:
+        self._answer = answer
+        self._pieces: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue()
+        self.size = 0
+        """Bytes that wait for the caller."""
+        self._read = asyncio.Event()
+        self._reading = asyncio.create_task(self._run())
+        self._reading.add_done_callback(lambda _: done())
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """As they came.
+
+        Raises:
+            One of `LOST`: the server has hung up.
+        """
+        while (piece := await self._pieces.get()) is not None:
+            if isinstance(piece, BaseException):
+                raise piece
+            self.size -= len(piece)
+            self._read.set()
+            yield piece
+
+    def stop(self) -> None:
+        """Nobody wants to hear more; closing makes the server stop generating."""
+        self._reading.cancel()
+        self._answer.close()
+
+    async def _run(self) -> None:
+        try:
+            async for piece in self._answer.content.iter_any():
+                self.size += len(piece)
+                self._pieces.put_nowait(piece)
+                while self.size > MOST_UNREAD_BYTES:
+                    self._read.clear()
+                    await self._read.wait()
+            self._pieces.put_nowait(None)
+        except (*LOST, ValueError) as lost:
+            self._pieces.put_nowait(lost)
+
+
 class _Relay(StreamingResponse):
-    """A stream, event by event as they come; the place in front of the server is given up however
-    that ends."""
+    """A stream, event by event as they come; the place in front of the server is given up when the
+    server is done, or the caller gone."""
 
     def __init__(
         self,
@@ -141,24 +212,26 @@ class _Relay(StreamingResponse):
             async with asyncio.timeout(STALLED_S):
                 await send(message)
 
+        unread = self._unread = Unread(self._answer, self._seat.line.leave)
         try:
             await super().__call__(scope, receive, patiently)
         finally:
-            self._seat.line.leave()
+            unread.stop()
             self._recorder.ended(self._exchange, self._status)
-            # Also when the caller hung up: closing makes the server stop generating.
-            self._answer.close()
 
     async def _events(self) -> AsyncIterator[bytes]:
         try:
             asked_at = time.monotonic()
-            async for chunk in self._answer.content.iter_any():
+            async for chunk in self._unread.pieces():
                 if time.monotonic() - asked_at > WELCOME_S:
                     self._still_welcome()
                     asked_at = time.monotonic()
                 if passed := self._exchange.came(chunk):
                     yield passed
-            self._status = self._answer.status
+            if not self._exchange.ended:
+                yield self._broken(BROKEN, _BROKE_OFF)
+            else:
+                self._status = BROKEN if self._exchange.failed else self._answer.status
         except HTTPException as unwelcome:
             yield self._broken(unwelcome.status_code, str(unwelcome.detail))
         except (*LOST, ValueError):

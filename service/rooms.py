@@ -45,8 +45,16 @@ class Rooms(NamedTuple):
         champion = Champion(home, progress, settings, options.limit_s)
         limits = Limits(home)
         recorder = Recorder(home, limits, keep=options.keep_texts)
-        fleet = Fleet(home, champion, progress, settings, options.others, options.limit_s)
         traffic = Traffic(home, progress)
+        fleet = Fleet(
+            home,
+            champion,
+            progress,
+            settings,
+            options.others,
+            options.limit_s,
+            spared=traffic.candidate,
+        )
         return cls(fleet, traffic, Shadows(recorder), limits, recorder, progress)
 
     async def watch(self) -> None:

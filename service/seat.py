@@ -17,6 +17,7 @@ from pipelines.training.job import RunFolder
 from service import tracing
 from service.line import Line
 from teachers.engine import Engine
+from teachers.errors import PreceptorError
 from teachers.progress import Progress
 from teachers.sync import Probe
 from teachers.weights import Weights, checked
@@ -72,6 +73,7 @@ class Seat:
         self.identity = served.identity
         self.since = time.time()
         """When it came to this checkpoint, in seconds since 1970."""
+        self.limit_s = limit_s
         self.line = Line(engine.settings.max_num_seqs)
         self.used_at = time.monotonic()
         self.gone = False
@@ -122,7 +124,12 @@ class Seat:
         """
 
         async def load() -> None:
-            await self.engine.load(served.weights, served.probe)
+            try:
+                await self.engine.load(served.weights, served.probe)
+            except PreceptorError:
+                # What cannot be proven is ended; those who wait are answered as before.
+                await self.engine.ensure()
+                raise
             self.identity, self.since = served.identity, time.time()
 
         await self.quietly(load)

@@ -35,6 +35,11 @@ class Traffic:
     def __init__(self, home: Home, progress: Progress) -> None:
         self._home, self._progress = home, progress
         self.trial: Trial | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def candidate(self) -> str | None:
+        """The checkpoint that is on trial."""
+        return self.trial.checkpoint_id if self.trial else None
 
     def drawn(self, user: str | None) -> bool:
         """Whether a request is in the trial's share; of one user all are, or none.
@@ -42,12 +47,12 @@ class Traffic:
         Args:
             user: None: nobody knows who asks, so each request is drawn anew.
         """
-        if self.trial is None:
+        if (trial := self.trial) is None:
             return False
         if user is None:
-            return random.random() < self.trial.share
-        drawn = hashlib.sha256(f"{self.trial.checkpoint_id} {user}".encode()).digest()
-        return int.from_bytes(drawn[:8]) / 2**64 < self.trial.share
+            return random.random() < trial.share
+        drawn = hashlib.sha256(f"{trial.checkpoint_id} {user}".encode()).digest()
+        return int.from_bytes(drawn[:8]) / 2**64 < trial.share
 
     async def watch(self, champion: Champion) -> None:
         """Look every second; never returns."""
@@ -55,30 +60,31 @@ class Traffic:
             await asyncio.to_thread(self._look, champion.identity)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def end(self, why: str) -> None:
-        """End the trial that runs."""
-        await asyncio.to_thread(self._end, why)
+    def end_soon(self, trial: Trial, why: str) -> None:
+        """End a trial, while nobody waits for the store."""
+        self.trial = None
+        ending = asyncio.create_task(asyncio.to_thread(self._end, trial, why))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     def _look(self, champion: str) -> None:
         try:
             with closing(connect(self._home.store)) as db:
-                self.trial = traffic.current(db)
-                if self.trial is None:
+                self.trial = trial = traffic.current(db)
+                if trial is None:
                     return
-                since = self.trial.started_at
-                ours = exchanges.of_candidate(db, self.trial.checkpoint_id, since)
-                theirs = exchanges.of_champion(db, since)
+                ours = exchanges.of_candidate(db, trial.checkpoint_id, trial.started_at)
+                theirs = exchanges.of_champion(db, trial.started_at)
         except StoreError:  # the next look sees it
             return
-        if self.trial.checkpoint_id == champion:
-            self._end("it was promoted")
+        if trial.checkpoint_id == champion:
+            self._end(trial, "it was promoted")
         elif (why := worse(ours, theirs)) is not None:
-            self._end(why)
+            self._end(trial, why)
 
-    def _end(self, why: str) -> None:
-        trial, self.trial = self.trial, None
-        if trial is None:
-            return
+    def _end(self, trial: Trial, why: str) -> None:
+        if self.trial == trial:
+            self.trial = None
         with closing(connect(self._home.store)) as db, transaction(db):
             if traffic.end(db, why, trial.seq):
                 self._progress.say(f"the {trial.kind} of {trial.checkpoint_id[:12]} ended: {why}")
@@ -87,9 +93,12 @@ class Traffic:
 def worse(candidate: Figures, champion: Figures) -> str | None:
     """Why a candidate should answer nobody any more; None if there is no reason.
 
-    It fails more often than chance explains (Fisher's exact test, one-sided), or the first token
-    takes `SLOWER` times as long, by the medians.
+    It fails more often than chance explains (Fisher's exact test, one-sided); or most of its
+    answers fail, and there are too few of the champion's to compare with; or the first token of a
+    stream takes `SLOWER` times as long, by the medians.
     """
+    if champion.n < LEAST <= candidate.n and 2 * candidate.failed > candidate.n:
+        return f"{candidate.failed} of its {candidate.n} answers failed"
     if candidate.failed and candidate.n >= LEAST:
         chance = chance_of(candidate, champion)
         if chance < MOST_CHANCE:

@@ -35,11 +35,11 @@ def write(folder: Path, text: str | bytes, name: str = "file.yaml") -> Path:
 
 
 def refusal(path: Path) -> str:
-    """What is said of a file, after its path; in less than a second."""
-    started = time.perf_counter()
+    """What is said of a file, after its path; in no time."""
+    started = time.process_time()
     with pytest.raises(ConfigError) as refused:
         load(path)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 5, "what is quadratic takes minutes"
     return refused.value.message.replace(str(path), "FILE")
 
 

@@ -320,6 +320,22 @@ def test_a_promotion_and_a_rollback_are_followed_and_no_request_fails(gateway: G
     assert folders >= {"one", "two"}
 
 
+def test_who_asks_for_a_checkpoint_gets_it_through_a_change(gateway: Gateway) -> None:
+    url, answers = f"{gateway.url}/v1/chat/completions", list[httpx.Response]()
+    asker = threading.Thread(target=lambda: answers.append(gateway.chat(model="one")))
+    with httpx.stream("POST", url, json={**HELLO, "stream": True}) as under_way:
+        pieces = under_way.iter_bytes()
+        next(pieces)
+        gateway.point_at("two")
+        time.sleep(1.1)  # the change waits for the stream
+        asker.start()
+        list(pieces)
+    asker.join()
+    [answer] = answers
+    assert (answer.status_code, answer.headers["x-preceptor-checkpoint"]) == (200, "one")
+    assert gateway.answers_from("two")
+
+
 def test_who_hangs_up_stops_the_generation_and_nothing_waits_for_it(gateway: Gateway) -> None:
     before = len(gateway.events("gone"))
     url = f"{gateway.url}/v1/chat/completions"
@@ -358,8 +374,27 @@ def test_a_checkpoint_that_cannot_be_proven_is_not_served_and_tried_once(tmp_pat
         said = tmp_path / "serve.log"
         gateway.point_at("two")
         wait_for(lambda: "still serving one: " in said.read_text())
-        wait_for(lambda: gateway.chat().status_code == 200)
+        assert gateway.answers_from("one"), "whoever waited is answered as before"
         time.sleep(2.5)  # some more looks at the alias
         assert gateway.answers_from("one")
         assert said.read_text().count("still serving one: ") == 1
-        assert said.read_text().count("start the model server") <= 2
+        assert said.read_text().count("start the model server") == 2
+        gateway.point_at("one")
+        time.sleep(1.5)
+        gateway.point_at("two")
+        wait_for(lambda: said.read_text().count("start the model server") == 3)
+        wait_for(lambda: gateway.chat().status_code == 200)
+
+
+@pytest.mark.fault
+def test_a_champion_whose_files_are_broken_keeps_nobody_from_being_answered(
+    tmp_path: Path,
+) -> None:
+    with serving_process(tmp_path) as gateway:
+        (gateway.home.runs / "two" / "merged" / "model.safetensors").write_text("other weights")
+        gateway.point_at("two")
+        said = tmp_path / "serve.log"
+        wait_for(lambda: "still serving one: " in said.read_text())
+        gateway.servers()[-1].kill()
+        wait_for(lambda: gateway.chat().status_code == 200)
+        assert gateway.answers_from("one")

@@ -59,6 +59,13 @@ def test_a_model_server_that_talks_nonsense_costs_one_answer(
     assert shared.chat().status_code == 200, "the next one is answered"
 
 
+def test_a_model_server_that_has_no_time_is_passed_on_with_when_to_ask_again(
+    shared: Gateway,
+) -> None:
+    response = shared.chat(**asks("503"))
+    assert (response.status_code, response.headers["retry-after"]) == (503, "2")
+
+
 def test_a_model_server_that_dies_over_a_request_comes_back(shared: Gateway) -> None:
     assert shared.chat(**asks("die")).status_code == 503
     wait_for(lambda: shared.chat().status_code == 200)
@@ -131,6 +138,9 @@ def test_what_cannot_be_written_down_does_not_stop_an_answer(tmp_path: Path) -> 
         for _ in range(3):
             assert gateway.chat().status_code == 200
             time.sleep(0.5)
+        said = httpx.post(f"{gateway.url}/v1/feedback", json={"id": "x", "thumb": "up"})
+        assert (said.status_code, said.headers["retry-after"]) == (503, "5")
+        assert "The store cannot be used now" in said.json()["error"]["message"]
         wait_for(lambda: "and goes on" in (tmp_path / "serve.log").read_text())
         gateway.point_at("two")
         wait_for(lambda: gateway.answers_from("two"))

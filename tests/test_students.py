@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from starlette.exceptions import HTTPException
 
 from pipelines.home import Home
 from pipelines.store import exchanges, labels, names, tokens, traffic
@@ -23,6 +24,7 @@ from pipelines.store.connection import connect, transaction
 from pipelines.store.exchanges import Exchange, Figures
 from service import fleet, output
 from service.champion import Champion
+from service.limits import Limits
 from service.options import Options
 from service.redaction import MOST, PATTERNS, redacted
 from service.traffic import worse
@@ -211,11 +213,32 @@ def test_an_exchange_is_kept_with_its_times_its_tokens_and_its_texts_blotted(
     assert (one.name, one.checkpoint_id, one.arm, one.status) == ("champion", "one", "direct", 200)
     assert one.prompt_tokens == 8
     assert one.completion_tokens > 3
-    assert one.first_s is not None
-    assert 0 < one.first_s <= one.seconds < 10
+    assert (one.first_s is not None) == stream
+    assert 0 < (one.first_s or one.seconds) <= one.seconds < 10
     assert "I am [email]. What is 12 + 7?" in (one.request or "")
     assert "= 19" in (one.answer or "") or "= " in (one.answer or "")
     assert "data:" not in (one.answer or "")
+
+
+@pytest.mark.parametrize(("fault", "last"), [("break-off", "broke off"), ("fail-inside", "[DONE]")])
+def test_a_stream_that_fails_in_its_middle_is_kept_as_broken(
+    gateway: Gateway, fault: str, last: str
+) -> None:
+    turn = {"role": "user", "content": f"fault:{fault}"}
+    response = gateway.chat(messages=[turn], stream=True)
+    assert response.status_code == 200
+    assert last in response.text.strip().splitlines()[-1]
+    assert kept(gateway, response).status == 502
+
+
+def test_of_a_stream_that_nobody_heard_to_its_end_what_came_is_counted(gateway: Gateway) -> None:
+    url = f"{gateway.url}/v1/chat/completions"
+    with httpx.stream("POST", url, json={**HELLO, "stream": True}) as response:
+        next(response.iter_bytes())
+    one = kept(gateway, response)
+    assert one.status == 499
+    assert one.prompt_tokens > 5
+    assert 0 < one.completion_tokens < 20
 
 
 def test_texts_are_not_kept_unless_that_was_wanted(tmp_path: Path) -> None:
@@ -366,6 +389,40 @@ def test_a_candidate_whose_server_does_not_start_ends_the_trial(gateway: Gateway
         weights.write_text(was)
 
 
+def test_nobody_takes_a_candidates_server_from_it(gateway: Gateway) -> None:
+    try_(gateway, checkpoint="two", share=0.1)
+    time.sleep(1.2)  # until the trial is known
+    refused = gateway.chat(model="base")
+    assert refused.status_code == 503
+    assert "at most 1 beside the champion" in refused.json()["error"]["message"]
+
+
+def test_a_candidate_for_whom_there_is_no_room_yet_stays_on_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "free_bytes", lambda: 0)
+    monkeypatch.setattr(Champion, "identity", "one")
+    others = fleet.Fleet(home := make_home(tmp_path), Champion(home, Silent()), Silent())
+
+    async def ask() -> None:
+        for _ in range(2):
+            assert others.soon("two") is None
+            await asyncio.sleep(0.2)
+
+    asyncio.run(ask())
+
+
+def test_what_callers_are_to_blame_for_is_no_failure(gateway: Gateway) -> None:
+    began = time.time()
+    rows = [
+        made(n, "canary", "other", status) for n, status in enumerate((200, 400, 401, 429, 502))
+    ]
+    with closing(connect(gateway.home.store)) as db, transaction(db):
+        exchanges.add(db, [one._replace(id=f"blame {one.id}") for one in rows])
+        found = exchanges.of_candidate(db, "other", began - 1)
+    assert (found.n, found.failed) == (5, 2)
+
+
 def test_answers_side_by_side_become_comparisons_to_label(gateway: Gateway) -> None:
     try_(gateway, checkpoint="two", kind="compare", share=1.0)
     turn = {"role": "user", "content": "What is 3 + 4, and is it prime?"}
@@ -425,7 +482,9 @@ def figures(n: int, failed: int, first_s: float = 0.1) -> Figures:
         (figures(19, 19), figures(200, 0), None),  # too few to say
         (figures(20, 1), figures(200, 0), None),  # chance: 0.09
         (figures(20, 6), figures(200, 60), None),  # the champion fails as often
-        (figures(20, 20), figures(0, 0), None),  # nothing to compare with
+        (figures(20, 11), figures(0, 0), "11 of its 20 answers failed"),
+        (figures(20, 10), figures(0, 0), None),  # nothing to compare with
+        (figures(20, 20), figures(19, 19), "20 of its 20 answers failed"),
         (figures(20, 0, 0.25), figures(20, 0), "its first token takes 0.25 s"),
         (figures(20, 0, 0.19), figures(20, 0), None),
         (figures(19, 0, 9.9), figures(20, 0), None),
@@ -475,12 +534,30 @@ def test_a_thumb_is_kept_and_a_second_one_takes_its_place(gateway: Gateway) -> N
     assert rows == [("down",)]
 
 
+def test_people_of_one_name_are_told_apart_and_their_comments_are_blotted(
+    gateway: Gateway,
+) -> None:
+    name = kept(gateway, gateway.chat()).id
+    for _ in range(2):
+        with closing(connect(gateway.home.store)) as db, transaction(db):
+            secret = tokens.add(db, "app", "label")
+        time.sleep(1.1)
+        said = feedback(gateway._replace(token=secret), id=name, comment="ask ann@example.org")
+        assert said.status_code == 201
+        with closing(connect(gateway.home.store)) as db, transaction(db):
+            tokens.revoke(db, "app")
+    sql = "select comment from feedback where exchange_id = ?"
+    with closing(connect(gateway.home.store)) as db:
+        assert db.execute(sql, (name,)).fetchall() == [("ask [email]",)] * 2
+
+
 @pytest.mark.parametrize(
     ("said", "status", "told"),
     [
         ({"id": "nothing", "thumb": "up"}, 404, "There is no answer 'nothing'"),
         ({"id": "x"}, 400, "one of thumb, over and comment is needed"),
         ({"id": "x", "thumb": "sideways"}, 400, "thumb: "),
+        ({"id": "chatcmpl-x", "over": "x"}, 400, "over is the other of two answers"),
     ],
 )
 def test_what_is_no_feedback(gateway: Gateway, said: Any, status: int, told: str) -> None:
@@ -541,6 +618,22 @@ def test_a_token_that_is_revoked_in_the_middle_of_a_stream_ends_it(tmp_path: Pat
         last = json.loads(seen.strip().splitlines()[-1].removeprefix("data: "))
         assert last["error"]["code"] == 401
         assert kept(gateway, response).status == 401
+
+
+def test_what_is_under_way_counts_until_it_is_spent(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    with closing(connect(home.store)) as db, transaction(db):
+        secret = tokens.add(db, "app", "read", tokens_per_day=100)
+        token = tokens.active(db)[tokens.digest(secret)]
+    limits = Limits(home)
+    limits.admit(token)
+    limits.begin(token.id, 100)
+    with pytest.raises(HTTPException, match="may use up its 100 tokens a day") as refused:
+        limits.admit(token)
+    assert int((refused.value.headers or {})["Retry-After"]) < 10
+    limits.spend(token.id, 40, 100)
+    limits.admit(token)
+    assert limits.spent(token.id) == 40
 
 
 def test_what_a_key_has_spent_is_told(gateway: Gateway) -> None:

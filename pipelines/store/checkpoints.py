@@ -212,6 +212,23 @@ def promote(db: Database, checkpoint: Checkpoint, why: str) -> None:
     move_alias(db, CHAMPION, checkpoint.id, why)
 
 
+class Move(NamedTuple):
+    """An alias was pointed somewhere."""
+
+    seq: int
+    checkpoint_id: str | None
+    """None: the base."""
+
+
+def last_move(db: Database, name: str) -> Move | None:
+    """An alias' newest one; None if it was never set."""
+    row = db.execute(
+        "select seq, checkpoint_id from alias_moves where name = ? order by seq desc limit 1",
+        (name,),
+    ).fetchone()
+    return Move(*row) if row else None
+
+
 def aliases(db: Database) -> list[dict[str, Any]]:
     """Every alias: its name, the checkpoint's id or None, why and when it was moved there."""
     columns = ("name", "checkpoint_id", "why", "moved_at")

@@ -28,7 +28,7 @@ class Exchange(NamedTuple):
     status: int
     """As in HTTP; 499 if the caller hung up, 502 if the answer broke off."""
     first_s: float | None
-    """Seconds to the first of the answer."""
+    """Seconds to the first of a stream; None for an answer that came whole."""
     seconds: float
     prompt_tokens: int
     completion_tokens: int
@@ -47,10 +47,13 @@ class Figures(NamedTuple):
     n: int
     failed: int
     first_s: Sequence[float]
-    """Seconds to the first of each answer that came."""
+    """Seconds to the first of each stream that came."""
 
 
 _IN_TRIAL = "name = 'champion'"
+# Of a status from 400 on, these are the caller's doing: without a token, or too often.
+_CALLERS = "(401, 403, 429)"
+_NEWEST = 1000
 _FIELDS = ", ".join(Exchange._fields)
 
 
@@ -81,10 +84,13 @@ def beside_each_other(db: Database, ids: Sequence[str]) -> list[tuple[Exchange, 
     columns = ", ".join(
         f"{side}.{field}" for side in ("first", "second") for field in Exchange._fields
     )
-    rows = db.execute(
+    pairs = (
         f"select {columns} from exchanges second join exchanges first on first.id = second.beside"
-        f" where (first.id in ({marks}) or second.id in ({marks}))"
-        " and first.answer is not null and second.answer is not null",
+    )
+    kept = "first.answer is not null and second.answer is not null"
+    rows = db.execute(
+        f"{pairs} where second.beside in ({marks}) and {kept}"
+        f" union {pairs} where second.id in ({marks}) and {kept}",
         (*ids, *ids),
     )
     width = len(Exchange._fields)
@@ -107,13 +113,16 @@ def of_champion(db: Database, since: float, until: float | None = None) -> Figur
 
 def _figures(db: Database, where: str, since: float, until: float | None, *values: str) -> Figures:
     # What callers broke off says nothing of who answered.
-    rows = db.execute(
-        f"select status, first_s from exchanges where at >= ? and at < coalesce(?, 1e12)"
-        f" and status <> 499 and {where}",
-        (since, until, *values),
-    ).fetchall()
-    failed = sum(status >= 500 for status, _ in rows)
-    return Figures(len(rows), failed, [first for _, first in rows if first is not None])
+    some = f"from exchanges where at >= ? and at < coalesce(?, 1e12) and status <> 499 and {where}"
+    asked = (since, until, *values)
+    n, failed = db.execute(
+        f"select count(*), coalesce(sum(status >= 400 and status not in {_CALLERS}), 0) {some}",
+        asked,
+    ).fetchone()
+    first = db.execute(
+        f"select first_s {some} and first_s is not null order by at desc limit {_NEWEST}", asked
+    )
+    return Figures(n, failed, [one for (one,) in first])
 
 
 def spent(db: Database, token_id: str, since: float) -> int:

@@ -575,6 +575,11 @@ def m022_schedules(db: Database) -> None:
     _run(db, "alter table runs add column due_at real not null default 0")
 
 
+@MIGRATIONS()
+def m023_pairs_of_exchanges(db: Database) -> None:
+    _run(db, "create index exchanges_beside on exchanges (beside) where beside is not null")
+
+
 def _run(db: Database, *statements: str) -> None:
     for statement in statements:
         db.execute(statement)

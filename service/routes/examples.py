@@ -86,6 +86,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "promoted": 1,
         "tokens": 184_210,
         "limits": {"patience": 3},
+        "schedule": "0 2 * * *",
+        "due_at": None,
         "stage": "train",
         "note": None,
     },

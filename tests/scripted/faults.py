@@ -16,6 +16,10 @@ from tests.scripted.http import response
 _GOOD = {"index": 0, "message": {"role": "assistant", "content": "fine"}, "finish_reason": "stop"}
 _START = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n{"
 _CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+_EVENTS = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+    b'data: {"choices":[{"index":0,"delta":{"content":"fine"}}]}\n\n'
+)
 
 
 def _chat(*choices: object, **more: object) -> bytes:
@@ -88,6 +92,18 @@ async def _drop(writer: StreamWriter) -> None:
     await writer.drain()
 
 
+async def _break_off(writer: StreamWriter) -> None:
+    """A stream that ends in order, but too soon."""
+    writer.write(_EVENTS)
+    await writer.drain()
+
+
+async def _fail_inside(writer: StreamWriter) -> None:
+    """A stream that says in its middle that it failed, and ends in order."""
+    writer.write(_EVENTS + b'data: {"error": {"message": "scripted"}}\n\ndata: [DONE]\n\n')
+    await writer.drain()
+
+
 async def _hang_up(writer: StreamWriter) -> None:
     """Hangs up before the answer."""
 
@@ -127,6 +143,8 @@ STREAMS: dict[str, Callable[[StreamWriter], Awaitable[None]]] = {
     "bomb": _bomb,
     "not-http": _not_http,
     "die": _die,
+    "break-off": _break_off,
+    "fail-inside": _fail_inside,
 }
 
 
