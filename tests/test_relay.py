@@ -45,9 +45,8 @@ async def answer_of(
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    async with aiohttp.ClientSession() as http:
-        async with http.get(f"http://127.0.0.1:{port}/") as answer:
-            yield answer
+    async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/") as answer:
+        yield answer
     await runner.cleanup()
 
 
