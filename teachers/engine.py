@@ -261,6 +261,8 @@ class Engine:
         }
         if not self.settings.command:
             flags["--middleware"] = "teachers.guard.RequireKey"
+            # By itself it takes whatever the first request needs, and keeps that for all others.
+            flags["--structured-outputs-config"] = '{"backend": "xgrammar"}'
         if self.device == "gpu":
             flags["--gpu-memory-utilization"] = str(self.settings.gpu_memory_share)
         switches = ["--disable-uvicorn-access-log"]
