@@ -92,17 +92,18 @@ def make_room(
     home: Home,
     progress: Progress,
     needed: Collection[str] = (),
-    floor: int = FLOOR_BYTES,
+    floor: int | None = None,
 ) -> None:
     """See to it that there is room to go on with.
 
     Args:
         needed: fingerprints of models that are about to be opened.
-        floor: how much, in bytes.
+        floor: how much, in bytes; `FLOOR_BYTES` if not given.
 
     Raises:
         StoreFull: there is too little, and nothing left to remove.
     """
+    floor = FLOOR_BYTES if floor is None else floor
     waiting, freed = chain(leftovers(db), spare_copies(db, needed)), 0
     while (free := _free(home)) < floor:
         if (one := next(waiting, None)) is None:
