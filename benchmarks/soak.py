@@ -43,6 +43,9 @@ from tests.tiny import tiny_model
 
 DEMO = Path(__file__).parent.parent / "recipes" / "demo.yaml"
 POLL_S = 0.5
+SETTLED_S = 60.0
+"""How old a process of the service's is when it has read its libraries and served some calls."""
+BAR_GROWTH = 0.05
 # Whom a process of the service's is, by words of its command line.
 KINDS = {
     "service": "serving.serve",
@@ -92,8 +95,9 @@ class Ended(NamedTuple):
     """Finished calls whose answers are not there."""
     sound: bool
     seconds: float
-    growth: float
-    """Of the service's memory after the first round, of the process that was not killed longest."""
+    growth: float | None
+    """Of the service's memory after the first round, once it serves, of the process that was not
+    killed longest; None if none was looked at."""
 
 
 def main() -> None:
@@ -118,11 +122,18 @@ def main() -> None:
         and one.decided == part.rounds
         and one.sound
         and not one.unanswered
-        and one.growth < 0.05
+        and _flat(part, one)
         for part, one in zip(parts, found.values(), strict=True)
     )
     repeated = sum(one.repeated for one in found.values())
     conclude("soak", repeated / max(1, kills), 0.0, at_least=False, also=whole and kills > 0)
+
+
+def _flat(part: Part, ended: Ended) -> bool:
+    """Whether memory did not grow; after the first round there has to be one to see it in."""
+    if ended.growth is None:
+        return part.rounds == 1
+    return ended.growth < BAR_GROWTH
 
 
 def _soaked(part: Part) -> Ended:
@@ -139,8 +150,8 @@ def _soaked(part: Part) -> Ended:
             state, done = _progress(part.home, run_id)
             if state not in ("queued", "running"):
                 break
-            if done:
-                memory.append((pid, _memory(pid)))
+            if done and (size := _settled(pid)):
+                memory.append((pid, size))
             if time.monotonic() > next_kill:
                 next_kill = time.monotonic() + drawn.expovariate(1 / part.every_s)
                 kills.update(_kill_one(pid, drawn))
@@ -213,23 +224,26 @@ def _kill_one(service: int, drawn: random.Random) -> list[str]:
     return []
 
 
-def _memory(pid: int) -> int:
+def _settled(pid: int) -> int:
+    """Bytes that a process holds, 0 of one that has only begun or is gone."""
     with suppress(psutil.NoSuchProcess):
-        return int(psutil.Process(pid).memory_info().rss)
+        process = psutil.Process(pid)
+        if time.time() - process.create_time() > SETTLED_S:
+            return int(process.memory_info().rss)
     return 0
 
 
-def _growth(memory: list[tuple[int, int]]) -> float:
+def _growth(memory: list[tuple[int, int]]) -> float | None:
     """From the first to the last figure of the process that has most."""
     if not memory:
-        return 0.0
+        return None
     pid, _ = Counter(pid for pid, _ in memory).most_common(1)[0]
-    its = [size for of, size in memory if of == pid and size]
-    return its[-1] / its[0] - 1 if its else 0.0
+    its = [size for of, size in memory if of == pid]
+    return its[-1] / its[0] - 1
 
 
 def _looked_at(
-    home: Home, run_id: str, kills: Counter[str], state: str, seconds: float, growth: float
+    home: Home, run_id: str, kills: Counter[str], state: str, seconds: float, growth: float | None
 ) -> Ended:
     with closing(connect(home.store)) as db:
 
@@ -260,7 +274,7 @@ def _show(found: dict[str, Ended]) -> None:
             one.repeated,
             one.unanswered,
             "sound" if one.sound else "DAMAGED",
-            f"{one.growth:+.1%}",
+            "-" if one.growth is None else f"{one.growth:+.1%}",
             f"{one.seconds / 60:.1f} min",
         ]
         for name, one in found.items()

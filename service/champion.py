@@ -75,7 +75,7 @@ class Champion:
             progress=self._progress,
         )
         await engine.start()
-        self.seat, self._followed = Seat(engine, served, self._limit_s), move
+        self.seat, self._followed = Seat(engine, served.identity, self._limit_s), move
 
     async def stop(self) -> None:
         if self.seat is not None:

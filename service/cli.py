@@ -5,7 +5,7 @@ Imports are inside the commands: `preceptor --help` has to be instant.
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -106,7 +106,7 @@ def run(
 
     home, console = output.home(), output.console(stderr=json_)
     loaded = load(recipe)
-    refuse_hopeless(loaded)
+    refuse_hopeless(loaded, home)
     console.print(f"[bold]{loaded.name}[/bold]  (home: {home.root})", soft_wrap=True)
     outcome = asyncio.run(run_round(loaded, home, Shown(console)))
     if json_:
@@ -216,8 +216,20 @@ def serve(
         bool, typer.Option(help="Work on queued runs as well, in a process beside it.")
     ] = True,
     others: Annotated[
-        int, typer.Option(help="Students served beside the champion at once, at most.", min=0)
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="Students served beside the champion at once, at most; "
+            "if not given 1, or 8 as adapters.",
+            min=0,
+        ),
+    ] = None,
+    served_as: Annotated[
+        Literal["auto", "merged", "adapter"],
+        typer.Option(
+            help="Whether each of those is merged, with a model server of its own, or an adapter "
+            "on their base's; auto: adapters on a GPU."
+        ),
+    ] = "auto",
     answer_limit: Annotated[
         float, typer.Option(help="Longest that an answer may take, in seconds.", min=1)
     ] = 600.0,
@@ -236,7 +248,7 @@ def serve(
     if stop:
         console.print("stopped" if serving.stop(home) else "nothing was being served")
         return
-    options = Options(worker, others, answer_limit, log_traffic)
+    options = Options(worker, others, answer_limit, log_traffic, served_as)
     if background:
         server = serving.serve_in_background(home, host, port, told(console), options)
         console.print(f"serving at {server.url}")

@@ -14,12 +14,14 @@ from pipelines.store import names
 from pipelines.store.checkpoints import CHAMPION
 from pipelines.store.connection import connect
 from pipelines.store.names import Name
+from service.adapters import Adapters, adapted
 from service.champion import NOBODY, Champion
 from service.seat import ANSWER_LIMIT_S, BASE, Seat, Served, found
 from teachers.engine import Engine, EngineSettings
-from teachers.errors import PreceptorError
+from teachers.errors import CallRefused, PreceptorError
 from teachers.progress import Progress
 from teachers.sync import agree
+from teachers.weights import Weights
 
 GIB = 1024**3
 IDLE_S = 600.0
@@ -34,15 +36,16 @@ class NoRoom(PreceptorError):
 
 
 class Fleet:
-    """Model servers by the checkpoint that answers there.
+    """Where each checkpoint is asked that somebody asks.
 
     Args:
         home: whose students.
         champion: who serves what `champion` stands for.
         progress: who is told about starts and stops.
         settings: how servers are started.
-        most: servers beside the champion's, at most.
+        most: students beside the champion, at most.
         limit_s: longest that an answer may take.
+        as_adapters: whether those of one base answer from one server, where they can.
         spared: names the checkpoint whose server stays, however seldom it is asked.
     """
 
@@ -54,12 +57,16 @@ class Fleet:
         settings: EngineSettings | None = None,
         most: int = 1,
         limit_s: float = ANSWER_LIMIT_S,
+        *,
+        as_adapters: bool = False,
         spared: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._home, self._progress, self._most = home, progress, most
         self._spared = spared
         self._limit_s = limit_s
-        self._settings = settings or EngineSettings()
+        self._settings = settings = settings or EngineSettings()
+        self._as_adapters = as_adapters
+        self._adapters = Adapters(home.root, settings, progress, limit_s)
         self._seats: dict[str, Seat] = {}
         self._starting: dict[str, asyncio.Task[Seat]] = {}
         self._failed: dict[str, PreceptorError] = {}
@@ -159,35 +166,56 @@ class Fleet:
     async def _started(self, identity: str) -> Seat:
         async with self._turn:
             await self._dismiss(identity)
-            served = await asyncio.to_thread(self._found, identity)
-            await self._make_room(served)
-            engine = Engine(
-                served.weights,
-                self._home.root,
-                settings=self._settings,
-                name=identity,
-                progress=self._progress,
-            )
-            try:
-                await engine.start()
-                after = await engine.client.logprobs(served.probe.tokens)
-                wanted = served.probe.logprobs[served.weights.fingerprint]
-                agree(identity[:12], wanted, None, None, after)
-            except BaseException:
-                await engine.stop()
-                raise
-            seat = self._seats[identity] = Seat(engine, served, self._limit_s)
+            seat = await self._beside_others(identity) if self._as_adapters else None
+            seat = self._seats[identity] = seat or await self._alone(identity)
             self._progress.say(f"also serving {identity[:12]}")
             return seat
+
+    async def _beside_others(self, identity: str) -> Seat | None:
+        """A seat at a server that others of its base share; None if it takes no part there."""
+        one = await asyncio.to_thread(adapted, self._home, identity, self._progress)
+        if one is None:
+            return None
+        shared = self._adapters.has_server(one)
+        await self._make_room(0.0 if shared else needed_bytes(one.base, self._settings))
+        try:
+            return await self._adapters.seat(one)
+        except CallRefused as refused:
+            self._progress.say(f"{identity[:12]} gets a server of its own: {refused.message}")
+            return None
+
+    async def _alone(self, identity: str) -> Seat:
+        """A seat at a server of its own, which has read the merged copy."""
+        served = await asyncio.to_thread(self._found, identity)
+        await self._make_room(needed_bytes(served.weights, self._settings))
+        engine = Engine(
+            served.weights,
+            self._home.root,
+            settings=self._settings,
+            name=identity,
+            progress=self._progress,
+        )
+        try:
+            await engine.start()
+            after = await engine.client.logprobs(served.probe.tokens)
+            wanted = served.probe.logprobs[served.weights.fingerprint]
+            agree(identity[:12], wanted, None, None, after)
+        except BaseException:
+            await engine.stop()
+            raise
+        return Seat(engine, identity, self._limit_s)
 
     def _found(self, identity: str) -> Served:
         served = found(self._home, None if identity == BASE else identity, self._progress)
         assert served is not None, "whoever has a name has weights"
         return served
 
-    async def _make_room(self, served: Served) -> None:
-        """Stop servers nobody waits for, the longest unused first, until one more fits."""
-        need = needed_bytes(served, self._settings)
+    async def _make_room(self, need: float) -> None:
+        """Dismiss students nobody waits for, the longest unused first, until one more fits.
+
+        Args:
+            need: memory that it takes, in bytes.
+        """
         while len(self._seats) >= self._most or free_bytes() < need:
             if not (idle := self._idle()):
                 self._refuse(need)
@@ -211,10 +239,10 @@ class Fleet:
             self._progress.say(f"no longer serving {identity[:12]}")
 
 
-def needed_bytes(served: Served, settings: EngineSettings) -> float:
+def needed_bytes(weights: Weights, settings: EngineSettings) -> float:
     """What one more server on this CPU takes: weights, key-value cache, and the programs."""
-    weights = sum(one.stat().st_size for one in served.weights.path.glob("*.safetensors"))
-    return weights + settings.kv_cache_gib * GIB + OVERHEAD_BYTES
+    size = sum(one.stat().st_size for one in weights.path.glob("*.safetensors"))
+    return size + settings.kv_cache_gib * GIB + OVERHEAD_BYTES
 
 
 def free_bytes() -> float:

@@ -10,16 +10,21 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
     from judges.constitution import Constitution
+    from pipelines.home import Home
     from pipelines.recipe import Recipe
     from pipelines.workbench import Onlooker, Workbench
 
 
 @contextmanager
-def stored() -> "Iterator[Database | None]":
-    """The store, where there is one: looking makes none."""
+def stored(home: "Home | None" = None) -> "Iterator[Database | None]":
+    """The store, where there is one: looking makes none.
+
+    Args:
+        home: whose; if not given, the environment names it.
+    """
     from pipelines.store.connection import connect
 
-    store = output.home().store
+    store = (home or output.home()).store
     if not store.is_file():
         yield None
         return

@@ -1,6 +1,6 @@
 """What `preceptor serve` is told besides where."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from service.seat import ANSWER_LIMIT_S
 
@@ -10,20 +10,32 @@ class Options(NamedTuple):
 
     works: bool = False
     """Whether a worker runs beside it, in a process of its own."""
-    others: int = 1
-    """Model servers beside the champion's, at most."""
+    others: int | None = None
+    """Students beside the champion, at most; None: one, or eight as adapters."""
     limit_s: float = ANSWER_LIMIT_S
     """Longest that an answer may take, in seconds."""
     keep_texts: bool = False
     """Whether what students are asked and answer is kept, blotted (service/redaction.py)."""
+    served_as: Literal["auto", "merged", "adapter"] = "auto"
+    """What students beside the champion are given to servers as: `merged`, each to one of its own,
+    or as an `adapter` to their base's; `auto` is that on a GPU."""
+
+    def as_adapters(self, device: str) -> bool:
+        """Whether students of one base share a server.
+
+        Args:
+            device: `cpu` or `gpu`.
+        """
+        return self.served_as == "adapter" or (self.served_as == "auto" and device == "gpu")
 
     def flags(self) -> list[str]:
         """The same for the command line."""
         return [
             "--worker" if self.works else "--no-worker",
-            *("--others", str(self.others)),
+            *(("--others", str(self.others)) if self.others is not None else ()),
             *("--answer-limit", str(self.limit_s)),
             "--log-traffic" if self.keep_texts else "--no-log-traffic",
+            *("--served-as", self.served_as),
         ]
 
 

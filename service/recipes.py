@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from judges.constitution import Constitution
+from pipelines.home import Home
 from pipelines.recipe import Place, Recipe
-from service import costs
+from service import costs, output
 from service.home import resolve, stored
 from teachers.errors import ConfigError
 from teachers.prompting import tasks
@@ -25,7 +26,7 @@ def facts_of(recipe: Recipe) -> dict[str, str]:
     names = (recipe.constitution, *recipe.lessons.constitutions) if recipe.constitution else ()
     constitutions = [resolve(name) for name in names]
     described = [_constitution(one, recipe.principles) for one in constitutions]
-    refuse_hopeless(recipe)
+    refuse_hopeless(recipe, output.home())
     train, base = recipe.train, recipe.student.weights
     prompts, calls = costs.prompts(recipe), costs.calls(recipe, constitutions)
     facts = {
@@ -57,13 +58,16 @@ def facts_of(recipe: Recipe) -> dict[str, str]:
     return facts
 
 
-def refuse_hopeless(recipe: Recipe) -> None:
+def refuse_hopeless(recipe: Recipe, home: Home) -> None:
     """See to it that a round is not begun that could only stop half-way.
+
+    Args:
+        home: where it would run.
 
     Raises:
         ConfigError: it could, and why.
     """
-    if faults := [*_of_the_supply(recipe), *_of_the_models(recipe)]:
+    if faults := [*_of_the_supply(recipe), *_of_the_models(recipe, home)]:
         said = "".join(f"\n  {fault}" for fault in faults)
         raise ConfigError(f"The recipe {recipe.name} cannot run:{said}")
 
@@ -110,7 +114,7 @@ def _of_the_gate(recipe: Recipe) -> Iterator[str]:
         )
 
 
-def _of_the_models(recipe: Recipe) -> Iterator[str]:
+def _of_the_models(recipe: Recipe, home: Home) -> Iterator[str]:
     """Checkpoints and files that are not there."""
     from pipelines.source import CHECKPOINT
     from pipelines.store import checkpoints
@@ -123,7 +127,7 @@ def _of_the_models(recipe: Recipe) -> Iterator[str]:
         "reward_model.weights": recipe.reward_model.weights if recipe.reward_model else None,
     }
     every = [*named.items(), *(("panel[].weights", one.weights) for one in recipe.panel)]
-    with stored() as db:
+    with stored(home) as db:
         for place, weights in every:
             if weights is None:
                 continue

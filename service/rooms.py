@@ -17,6 +17,7 @@ from teachers.engine import EngineSettings
 from teachers.progress import Progress
 
 AGAIN_S = 5.0
+MOST_ADAPTERS = 8
 
 
 class Rooms(NamedTuple):
@@ -42,6 +43,9 @@ class Rooms(NamedTuple):
         Args:
             settings: how model servers are started.
         """
+        settings = settings or EngineSettings()
+        as_adapters = options.as_adapters(settings.runs_on)
+        most = (MOST_ADAPTERS if as_adapters else 1) if options.others is None else options.others
         champion = Champion(home, progress, settings, options.limit_s)
         limits = Limits(home)
         recorder = Recorder(home, limits, keep=options.keep_texts)
@@ -50,9 +54,10 @@ class Rooms(NamedTuple):
             home,
             champion,
             progress,
-            settings,
-            options.others,
+            settings._replace(lora_slots=max(1, most)),
+            most,
             options.limit_s,
+            as_adapters=as_adapters,
             spared=traffic.candidate,
         )
         return cls(fleet, traffic, Shadows(recorder), limits, recorder, progress)

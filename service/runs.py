@@ -38,21 +38,26 @@ def enqueue(
     Raises:
         ConfigError: a recipe or the schedule is wrong, or two recipes have one name.
     """
-    request = requested([load(path) for path in recipes], limits, schedule)
+    request = requested(home, [load(path) for path in recipes], limits, schedule)
     with closing(connect(home.store)) as db, transaction(db):
         add(db, request, priority)
     return request
 
 
-def requested(recipes: Sequence[Recipe], limits: Limits, schedule: str | None = None) -> Request:
+def requested(
+    home: Home, recipes: Sequence[Recipe], limits: Limits, schedule: str | None = None
+) -> Request:
     """What a run is to do.
+
+    Args:
+        home: where it is to run.
 
     Raises:
         ConfigError: a recipe could only stop half-way, two of them have one name, or the schedule
             is none.
     """
     for recipe in recipes:
-        refuse_hopeless(recipe)
+        refuse_hopeless(recipe, home)
     try:
         request = Request(recipes=tuple(recipes), limits=limits, schedule=schedule)
     except ValidationError as wrong:

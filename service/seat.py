@@ -1,4 +1,4 @@
-"""One model server, the checkpoint that answers there, and the line in front of it."""
+"""A model server, a checkpoint that answers there, and the line in front of it."""
 
 import json
 import time
@@ -60,17 +60,28 @@ def _base(base: Base) -> Served:
 
 
 class Seat:
-    """A model server that answers from one checkpoint at a time.
+    """Where one checkpoint at a time is asked.
 
     Args:
-        engine: the server; it runs already.
-        served: what it answers from.
+        engine: the model server; it runs already.
+        identity: the checkpoint's id, or `base`.
         limit_s: longest that an answer may take, its end included.
+        model: what the checkpoint is called there, if others answer from the same server.
+        end: called when nobody is to be asked here any more; usually that stops the server.
     """
 
-    def __init__(self, engine: Engine, served: Served, limit_s: float = ANSWER_LIMIT_S) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        identity: str,
+        limit_s: float = ANSWER_LIMIT_S,
+        *,
+        model: str = "",
+        end: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.engine = engine
-        self.identity = served.identity
+        self.identity = identity
+        self._model, self._end = model or engine.name, end or engine.stop
         self.since = time.time()
         """When it came to this checkpoint, in seconds since 1970."""
         self.limit_s = limit_s
@@ -99,7 +110,7 @@ class Seat:
         Raises:
             One of `LOST`: the server is not there, or hung up.
         """
-        whole = json.dumps({"model": self.engine.name, **body}, separators=(",", ":"))
+        whole = json.dumps({"model": self._model, **body}, separators=(",", ":"))
         self.used_at = time.monotonic()
         answer = await self._http.post(
             f"http://127.0.0.1:{self.engine.port}{path}",
@@ -142,4 +153,4 @@ class Seat:
     async def stop(self) -> None:
         self.gone = True
         await self._http.close()
-        await self.engine.stop()
+        await self._end()

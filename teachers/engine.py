@@ -57,8 +57,15 @@ class EngineSettings(NamedTuple):
     dtype: str = "bfloat16"
     lora_rank: int = 0
     """Rank of the adapters that it is going to be given; 0 if it is given none."""
+    lora_slots: int = LORA_SLOTS
+    """Adapters that may be in one batch."""
     command: tuple[str, ...] = ()
     """A program to start instead of vLLM, with the same flags after it."""
+
+    @property
+    def runs_on(self) -> str:
+        """`cpu` or `gpu`."""
+        return self.device or ("gpu" if has_nvidia() else "cpu")
 
 
 def has_nvidia() -> bool:
@@ -92,7 +99,7 @@ class Engine:
         self.weights = weights
         self.name = name
         self.settings = settings or EngineSettings()
-        self.device = self.settings.device or ("gpu" if has_nvidia() else "cpu")
+        self.device = self.settings.runs_on
         self._home = home
         self._concurrency = concurrency
         self._progress = progress or Silent()
@@ -269,7 +276,7 @@ class Engine:
         if self.settings.lora_rank:
             switches.append("--enable-lora")
             flags["--max-lora-rank"] = str(_room_for(self.settings.lora_rank))
-            flags["--max-loras"] = str(LORA_SLOTS)
+            flags["--max-loras"] = str(self.settings.lora_slots)
         if self.device == "cpu":
             # Compiling takes minutes and gives a fifth more speed: not worth it for one round.
             switches.append("--enforce-eager")

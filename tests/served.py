@@ -21,6 +21,7 @@ from pipelines.store.checkpoints import CHAMPION, Checkpoint
 from pipelines.store.connection import connect, transaction
 from service import auth, serving
 from service.options import USUAL, Options
+from teachers.files import sha256_of
 from teachers.weights import fingerprint
 from tests.commands import free_port
 from tests.scripted.running import COMMAND, ROOT
@@ -58,12 +59,19 @@ def make_home(root: Path, *, promoted: bool = True) -> Home:
                 for at, one in ((7, base), (len(name) + ord(name[0]), merged))
             }
             (run / "probe.json").write_text(json.dumps({"tokens": TOKENS, "logprobs": logprobs}))
-            job = json.dumps({"base": str(root / "base")})
+            (run / "adapter").mkdir()
+            adapter = run / "adapter" / "adapter_model.safetensors"
+            adapter.write_text(name)
+            told = {"base": str(root / "base"), "base_weights": base, "adapter": "lora", "rank": 16}
+            job = json.dumps(told)
             checkpoints.open_training(db, f"run {name}", "round", "dataset", job, run)
             checkpoints.close_training(db, f"run {name}", "done")
             checkpoints.add_checkpoint(
                 db,
-                Checkpoint(name, f"run {name}", 1, run / "adapter", "", run / "merged", merged),
+                Checkpoint(
+                    *(name, f"run {name}", 1, adapter.parent, sha256_of(adapter)),
+                    *(run / "merged", merged),
+                ),
             )
         if promoted:
             checkpoints.move_alias(db, CHAMPION, STUDENTS[0], "test")

@@ -7,9 +7,13 @@ import pytest
 import yaml
 
 from judges.constitution_file import load as constitution
+from pipelines.home import Home
 from pipelines.recipe_file import load
 from service import costs
+from service.recipes import refuse_hopeless
+from teachers.errors import ConfigError
 from tests.commands import Cli
+from tests.served import make_home
 
 SUMS = {"generator": "chain_sum", "name": "sums", "train": 40, "held_out": 100}
 OPEN = {"path": "open.jsonl", "verifier": "none", "train": 30, "held_out": 20}
@@ -138,6 +142,13 @@ def test_a_checkpoint_is_looked_for_in_the_store(cli: Cli) -> None:
     cli("init", "other.yaml")
     refused = cli.refused("recipe", "check", recipe(teacher={"weights": "checkpoint:nope"}))
     assert "teacher.weights: no checkpoint is called 'nope'" in refused
+
+
+def test_a_checkpoint_is_looked_for_where_the_round_would_run(tmp_path: Path) -> None:
+    wants = load(Path(recipe(student={"weights": "checkpoint:two"})))
+    refuse_hopeless(wants, make_home(tmp_path))
+    with pytest.raises(ConfigError, match="no checkpoint is called 'two'"):
+        refuse_hopeless(wants, Home(tmp_path / "elsewhere"))
 
 
 @pytest.mark.parametrize(

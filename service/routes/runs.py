@@ -16,7 +16,7 @@ from service import runs as shown
 from service.auth import needs
 from service.problems import Conflict, NotFound
 from service.routes.answer import Answer
-from service.routes.store import Store
+from service.routes.store import InHome, Store
 from teachers.errors import ConfigError
 
 routes = APIRouter(prefix="/runs", tags=["runs"], route_class=Answer)
@@ -86,12 +86,12 @@ def list_runs(db: Store) -> list[RunState]:
 
 
 @routes.post("", status_code=201, operation_id="create_run", dependencies=MAY_RUN)
-def create(asked: NewRun, db: Store) -> RunState:
+def create(asked: NewRun, db: Store, home: InHome) -> RunState:
     """Put a run into the queue; the same recipes go on with the run that they have."""
     recipes = [parsed(one, f"recipes[{place}]") for place, one in enumerate(asked.recipes)]
     for recipe in recipes:
         _refuse_reach(recipe)
-    request = shown.requested(recipes, asked.limits, asked.schedule)
+    request = shown.requested(home, recipes, asked.limits, asked.schedule)
     with transaction(db):
         shown.add(db, request, asked.priority)
     return _state(db, request.id)

@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("--opening-after", default="", help="a student's answers begin with it")
     parser.add_argument("--log", type=Path, help="one line for each request and each answer")
     parser.add_argument("--probes", type=Path, help="folder in which probe.json files lie")
+    parser.add_argument("--enable-lora", action="store_true", help="take adapters")
+    parser.add_argument("--no-lora", action="store_true", help="take none all the same")
     parser.add_argument("--stuck", action="store_true", help="keep the old weights, and say yes")
     parser.add_argument("--opened", action="store_true", help="speak by the weights: opened.py")
     parser.add_argument("--off", type=float, default=0.0, help="nats: see opened.py")
@@ -52,6 +54,7 @@ def main() -> None:
         judge=_manner(flags) if flags.judge else None,
         opening_after=flags.opening_after,
         accident=_accident(flags.accident) if flags.accident else None,
+        adapters=flags.enable_lora and not flags.no_lora,
     )
     asyncio.run(serve(flags.host, flags.port, Server(script, _model(flags))))
 

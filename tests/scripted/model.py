@@ -39,6 +39,12 @@ class Model:
             self.folder = folder
         return True
 
+    def adapted(self, adapter: Path) -> "Model":
+        """The same with an adapter, which is what the merged copy beside it is."""
+        changed = Model(self.folder, self._probes, self._stuck)
+        changed.reload(adapter.parent / "merged")
+        return changed
+
     def restart(self) -> None:
         """Have the weights again that it started from."""
         self.reload(self.started_from)

@@ -46,12 +46,15 @@ class Script(NamedTuple):
     """What a student's answers begin with."""
     accident: Accident | None = None
     """What befalls it again and again."""
+    adapters: bool = False
+    """Whether it takes adapters."""
 
 
 class Server:
     def __init__(self, script: Script, model: Model) -> None:
         self._script = script
         self._model = model
+        self._adapters: dict[str, Model] = {}
         self._faults: Counter[str] = Counter()
         self._sampled = 0
         # Opened for appending: servers that follow each other after a kill share one log.
@@ -97,7 +100,7 @@ class Server:
         key, served = self._script.key, self._script.served
         if request.path.startswith("/v1/") and key and request.authorization != f"Bearer {key}":
             return 401, {"error": "Unauthorized"}
-        if served and body.get("model", min(served)) not in served:
+        if served and body.get("model", min(served)) not in {*served, *self._adapters}:
             return 404, {"error": {"message": f"The model `{body['model']}` does not exist."}}
         match request.method, request.path:
             case "GET", "/health" | "/ping":
@@ -120,10 +123,24 @@ class Server:
                 return (200, {"results": [None]}) if taken else (500, {"error": "no such folder"})
             case "POST", "/reset_prefix_cache":
                 return 200, {}
+            case "POST", "/v1/load_lora_adapter" if self._script.adapters:
+                return self._load(body["lora_name"], Path(body["lora_path"]))
+            case "POST", "/v1/unload_lora_adapter" if body["lora_name"] in self._adapters:
+                del self._adapters[body["lora_name"]]
+                return 200, {}
         return 404, {"detail": "Not Found"}
 
+    def _load(self, name: str, folder: Path) -> tuple[int, dict[str, Any]]:
+        if name in self._adapters:
+            return 400, {"error": {"message": f"The lora adapter '{name}' has been loaded."}}
+        self._adapters[name] = self._model.adapted(folder)
+        return 200, {}
+
+    def _asked(self, body: dict[str, Any]) -> Model:
+        return self._adapters.get(str(body.get("model")), self._model)
+
     def _answers(self, body: dict[str, Any]) -> list[str]:
-        if not self._model.trained:
+        if not self._asked(body).trained:
             return answers(body, self._script.right)
         opening = self._script.opening_after
         return [opening + text for text in answers(body, self._script.right_after)]
@@ -135,7 +152,7 @@ class Server:
         choice: dict[str, Any] = {"index": 0, "text": "", "finish_reason": "length"}
         if body.get("prompt_logprobs") is not None:
             tokens = body["prompt"]
-            rows = zip(tokens[1:], self._model.logprobs(tokens), strict=True)
+            rows = zip(tokens[1:], self._asked(body).logprobs(tokens), strict=True)
             choice["prompt_logprobs"] = [None] + [
                 {str(token): {"logprob": value, "rank": 1, "decoded_token": ""}}
                 for token, value in rows
@@ -199,6 +216,7 @@ class Server:
             body = about["body"]
             line = {"at": time.time(), "event": event, "sha": about["sha"], "path": request.path}
             line |= {"model": body.get("model"), "n": body.get("n", 1)}
-            line |= {"weights": str(self._model.folder), "trace": request.trace}
+            line |= {"weights": str(self._asked(body).folder), "trace": request.trace}
+            line |= {"adapter": body.get("lora_name")}
             os.write(self._log, json.dumps(line).encode() + b"\n")
         return about
