@@ -75,7 +75,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         home = Home(Path(place))
         with closing(connect(home.store)) as db:
-            run_id = _queue(db, base)
+            run_id = _queue(db, home, base)
             with _served(home) as url, Client(url) as client:
                 _until(lambda: client.run(run_id).state not in ("queued", "running"), LIMIT_S)
                 print(client.run(run_id).note, flush=True)
@@ -93,8 +93,8 @@ def main() -> None:
 # --- The run ------------------------------------------------------------------------------------
 
 
-def _queue(db: Database, base: Weights) -> str:
-    request = requested(_recipes(str(base.path)), Limits(rounds=ROUNDS))
+def _queue(db: Database, home: Home, base: Weights) -> str:
+    request = requested(home, _recipes(str(base.path)), Limits(rounds=ROUNDS))
     with transaction(db):
         add(db, request, 0)
     return request.id

@@ -230,6 +230,10 @@ def serve(
             "on their base's; auto: adapters on a GPU."
         ),
     ] = "auto",
+    gpu_share: Annotated[
+        float,
+        typer.Option(help="Share of a GPU's memory for each model server.", min=0.01, max=0.95),
+    ] = 0.45,
     answer_limit: Annotated[
         float, typer.Option(help="Longest that an answer may take, in seconds.", min=1)
     ] = 600.0,
@@ -248,7 +252,7 @@ def serve(
     if stop:
         console.print("stopped" if serving.stop(home) else "nothing was being served")
         return
-    options = Options(worker, others, answer_limit, log_traffic, served_as)
+    options = Options(worker, others, answer_limit, log_traffic, served_as, gpu_share)
     if background:
         server = serving.serve_in_background(home, host, port, told(console), options)
         console.print(f"serving at {server.url}")

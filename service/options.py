@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple
 
 from service.seat import ANSWER_LIMIT_S
+from teachers.engine import EngineSettings
 
 
 class Options(NamedTuple):
@@ -19,6 +20,8 @@ class Options(NamedTuple):
     served_as: Literal["auto", "merged", "adapter"] = "auto"
     """What students beside the champion are given to servers as: `merged`, each to one of its own,
     or as an `adapter` to their base's; `auto` is that on a GPU."""
+    gpu_share: float = EngineSettings().gpu_memory_share
+    """Share of a GPU's memory that each model server takes."""
 
     def as_adapters(self, device: str) -> bool:
         """Whether students of one base share a server.
@@ -36,6 +39,7 @@ class Options(NamedTuple):
             *("--answer-limit", str(self.limit_s)),
             "--log-traffic" if self.keep_texts else "--no-log-traffic",
             *("--served-as", self.served_as),
+            *("--gpu-share", str(self.gpu_share)),
         ]
 
 

@@ -44,6 +44,7 @@ class Rooms(NamedTuple):
             settings: how model servers are started.
         """
         settings = settings or EngineSettings()
+        settings = settings._replace(gpu_memory_share=options.gpu_share)
         as_adapters = options.as_adapters(settings.runs_on)
         most = (MOST_ADAPTERS if as_adapters else 1) if options.others is None else options.others
         champion = Champion(home, progress, settings, options.limit_s)

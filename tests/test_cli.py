@@ -13,6 +13,8 @@ from filelock import FileLock
 
 from pipelines.store import calls, rounds
 from pipelines.store.connection import connect, transaction
+from service import serving
+from service.options import USUAL, Options
 from teachers.records import Prompt
 from tests.commands import Cli, free_port
 from tests.scripted.running import Scripted
@@ -54,6 +56,18 @@ def test_recipe_check(cli: Cli) -> None:
     assert "suply: unknown; did you mean 'supply'?" in told
     assert "supply: is missing" in told
     assert "There is no file none.yaml" in cli.refused("run", "none.yaml")
+
+
+def test_what_is_left_behind_to_serve_is_told_all_that_serve_was(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Options] = []
+    monkeypatch.setattr(serving, "serve", lambda *_, options: told.append(options))
+    every = Options(True, 3, 7.0, True, "adapter", 0.2)
+    assert all(one != usual for one, usual in zip(every, USUAL, strict=True))
+    assert cli("serve", *every.flags()).code == 0
+    assert cli("serve", *USUAL.flags()).code == 0
+    assert told == [every, USUAL]
 
 
 def test_recipe_fields(cli: Cli) -> None:
