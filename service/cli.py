@@ -230,6 +230,9 @@ def serve(
             "on their base's; auto: adapters on a GPU."
         ),
     ] = "auto",
+    rollback: Annotated[
+        bool, typer.Option(help="Roll a new champion back that fails more than the one before it.")
+    ] = True,
     gpu_share: Annotated[
         float,
         typer.Option(help="Share of a GPU's memory for each model server.", min=0.01, max=0.95),
@@ -252,7 +255,7 @@ def serve(
     if stop:
         console.print("stopped" if serving.stop(home) else "nothing was being served")
         return
-    options = Options(worker, others, answer_limit, log_traffic, served_as, gpu_share)
+    options = Options(worker, others, answer_limit, log_traffic, served_as, rollback, gpu_share)
     if background:
         server = serving.serve_in_background(home, host, port, told(console), options)
         console.print(f"serving at {server.url}")

@@ -20,6 +20,8 @@ class Options(NamedTuple):
     served_as: Literal["auto", "merged", "adapter"] = "auto"
     """What students beside the champion are given to servers as: `merged`, each to one of its own,
     or as an `adapter` to their base's; `auto` is that on a GPU."""
+    rolls_back: bool = True
+    """Whether a new champion that fails more than the one before is rolled back."""
     gpu_share: float = EngineSettings().gpu_memory_share
     """Share of a GPU's memory that each model server takes."""
 
@@ -39,6 +41,7 @@ class Options(NamedTuple):
             *("--answer-limit", str(self.limit_s)),
             "--log-traffic" if self.keep_texts else "--no-log-traffic",
             *("--served-as", self.served_as),
+            "--rollback" if self.rolls_back else "--no-rollback",
             *("--gpu-share", str(self.gpu_share)),
         ]
 

@@ -10,6 +10,7 @@ from service.champion import Champion
 from service.fleet import Fleet
 from service.limits import Limits
 from service.options import Options
+from service.probation import Probation
 from service.recorder import Recorder
 from service.shadow import Shadows
 from service.traffic import Traffic
@@ -29,6 +30,7 @@ class Rooms(NamedTuple):
     limits: Limits
     recorder: Recorder
     progress: Progress
+    probation: Probation | None
 
     @classmethod
     def of(
@@ -61,7 +63,8 @@ class Rooms(NamedTuple):
             as_adapters=as_adapters,
             spared=traffic.candidate,
         )
-        return cls(fleet, traffic, Shadows(recorder), limits, recorder, progress)
+        probation = Probation(home, progress) if options.rolls_back else None
+        return cls(fleet, traffic, Shadows(recorder), limits, recorder, progress, probation)
 
     async def watch(self) -> None:
         """Keep all of them going; never returns."""
@@ -70,6 +73,7 @@ class Rooms(NamedTuple):
             self.fleet.watch,
             partial(self.traffic.watch, self.fleet.champion),
             self.recorder.watch,
+            *([self.probation.watch] if self.probation else []),
         )
         await asyncio.gather(*map(self._for_ever, watches))
 

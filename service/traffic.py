@@ -97,6 +97,11 @@ def worse(candidate: Figures, champion: Figures) -> str | None:
     answers fail, and there are too few of the champion's to compare with; or the first token of a
     stream takes `SLOWER` times as long, by the medians.
     """
+    return fails_more(candidate, champion) or _slower(candidate.first_s, champion.first_s)
+
+
+def fails_more(candidate: Figures, champion: Figures) -> str | None:
+    """Why, if it fails too often; None if it does not."""
     if champion.n < LEAST <= candidate.n and 2 * candidate.failed > candidate.n:
         return f"{candidate.failed} of its {candidate.n} answers failed"
     if candidate.failed and candidate.n >= LEAST:
@@ -106,7 +111,7 @@ def worse(candidate: Figures, champion: Figures) -> str | None:
                 f"{candidate.failed} of its {candidate.n} answers failed, and {champion.failed} "
                 f"of the champion's {champion.n} (p {chance:.2g})"
             )
-    return _slower(candidate.first_s, champion.first_s)
+    return None
 
 
 def _slower(candidate: Sequence[float], champion: Sequence[float]) -> str | None:

@@ -19,6 +19,7 @@ from pipelines.home import Home
 from pipelines.store import checkpoints, datasets, rounds
 from pipelines.store.checkpoints import CHAMPION, Checkpoint
 from pipelines.store.connection import connect, transaction
+from pipelines.store.exchanges import Arm, Exchange
 from service import auth, serving
 from service.options import USUAL, Options
 from teachers.files import sha256_of
@@ -76,6 +77,27 @@ def make_home(root: Path, *, promoted: bool = True) -> Home:
         if promoted:
             checkpoints.move_alias(db, CHAMPION, STUDENTS[0], "test")
     return home
+
+
+def made(name: str, arm: Arm, checkpoint: str, status: int, at: float | None = None) -> Exchange:
+    """An exchange with the champion as it would be stored, now if no time is given."""
+    return Exchange(
+        id=f"{name} {arm}",
+        name=CHAMPION,
+        checkpoint_id=checkpoint,
+        arm=arm,
+        caller="",
+        token_id=None,
+        status=status,
+        first_s=0.1,
+        seconds=1.0,
+        prompt_tokens=1,
+        completion_tokens=1,
+        request=None,
+        answer=None,
+        beside=None,
+        at=time.time() if at is None else at,
+    )
 
 
 class Gateway(NamedTuple):

@@ -63,7 +63,7 @@ def test_what_is_left_behind_to_serve_is_told_all_that_serve_was(
 ) -> None:
     told: list[Options] = []
     monkeypatch.setattr(serving, "serve", lambda *_, options: told.append(options))
-    every = Options(True, 3, 7.0, True, "adapter", 0.2)
+    every = Options(True, 3, 7.0, True, "adapter", False, 0.2)
     assert all(one != usual for one, usual in zip(every, USUAL, strict=True))
     assert cli("serve", *every.flags()).code == 0
     assert cli("serve", *USUAL.flags()).code == 0

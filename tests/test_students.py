@@ -31,7 +31,7 @@ from service.traffic import worse
 from teachers.errors import ConfigError
 from teachers.progress import Silent
 from tests.commands import Cli
-from tests.served import HELLO, Gateway, make_home, serving_process, wait_for
+from tests.served import HELLO, Gateway, made, make_home, serving_process, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -340,32 +340,11 @@ def test_a_canary_answers_its_share_and_a_user_stays_with_it(gateway: Gateway) -
     assert trial(gateway)["candidate"]["failed"] == 0
 
 
-def made(number: int, arm: exchanges.Arm, checkpoint: str, status: int) -> Exchange:
-    """An exchange as it would be stored now."""
-    return Exchange(
-        id=f"made {number} {arm}",
-        name="champion",
-        checkpoint_id=checkpoint,
-        arm=arm,
-        caller="",
-        token_id=None,
-        status=status,
-        first_s=0.1,
-        seconds=1.0,
-        prompt_tokens=1,
-        completion_tokens=1,
-        request=None,
-        answer=None,
-        beside=None,
-        at=time.time(),
-    )
-
-
 def test_a_canary_that_fails_loses_its_share(gateway: Gateway) -> None:
     try_(gateway, checkpoint="two", share=0.5)
     wait_for(lambda: any(who(gateway.chat()) == "two" for _ in range(10)))
-    rows = [made(n, "canary", "two", 502) for n in range(20)]
-    rows += [made(n, "direct", "one", 200) for n in range(20)]
+    rows = [made(str(n), "canary", "two", 502) for n in range(20)]
+    rows += [made(str(n), "direct", "one", 200) for n in range(20)]
     with closing(connect(gateway.home.store)) as db, transaction(db):
         exchanges.add(db, rows)
     wait_for(lambda: trial(gateway)["ended_at"], limit_s=5)
@@ -415,7 +394,8 @@ def test_a_candidate_for_whom_there_is_no_room_yet_stays_on_trial(
 def test_what_callers_are_to_blame_for_is_no_failure(gateway: Gateway) -> None:
     began = time.time()
     rows = [
-        made(n, "canary", "other", status) for n, status in enumerate((200, 400, 401, 429, 502))
+        made(str(n), "canary", "other", status)
+        for n, status in enumerate((200, 400, 401, 429, 502))
     ]
     with closing(connect(gateway.home.store)) as db, transaction(db):
         exchanges.add(db, [one._replace(id=f"blame {one.id}") for one in rows])

@@ -12,6 +12,8 @@ from pipelines.training.journal import Metric
 from teachers.errors import ConfigError
 
 CHAMPION = "champion"
+ROLLBACK = "rollback"
+"""Why an alias was moved, if it was moved back."""
 
 
 class Checkpoint(NamedTuple):
@@ -218,13 +220,21 @@ class Move(NamedTuple):
     seq: int
     checkpoint_id: str | None
     """None: the base."""
+    why: str
+    at: float
+    """Seconds since 1970."""
 
 
-def last_move(db: Database, name: str) -> Move | None:
-    """An alias' newest one; None if it was never set."""
+def last_move(db: Database, name: str, before: int | None = None) -> Move | None:
+    """An alias' newest one; None if it was never set.
+
+    Args:
+        before: the number of a move that it has to be older than.
+    """
     row = db.execute(
-        "select seq, checkpoint_id from alias_moves where name = ? order by seq desc limit 1",
-        (name,),
+        "select seq, checkpoint_id, why, moved_at from alias_moves"
+        " where name = ? and seq < coalesce(?, 1e18) order by seq desc limit 1",
+        (name, before),
     ).fetchone()
     return Move(*row) if row else None
 
@@ -248,12 +258,12 @@ def roll_back(db: Database, name: str = CHAMPION) -> tuple[str | None, str | Non
     for checkpoint_id, why in db.execute(
         "select checkpoint_id, why from alias_moves where name = ? order by seq", (name,)
     ):
-        if why == "rollback":
+        if why == ROLLBACK:
             stack.pop()
         elif checkpoint_id != stack[-1]:
             stack.append(checkpoint_id)
     if len(stack) < 2:
         raise ConfigError(f"The alias {name!r} has nothing to go back to.")
     current, previous = stack[-1], stack[-2]
-    move_alias(db, name, previous, "rollback")
+    move_alias(db, name, previous, ROLLBACK)
     return current, previous

@@ -106,12 +106,21 @@ def of_candidate(
     )
 
 
-def of_champion(db: Database, since: float, until: float | None = None) -> Figures:
-    """How the champion has answered between two times."""
-    return _figures(db, f"{_IN_TRIAL} and arm = 'direct'", since, until)
+def of_champion(
+    db: Database, since: float, until: float | None = None, who: str | None = None
+) -> Figures:
+    """How the champion has answered between two times.
+
+    Args:
+        who: a checkpoint, if only its answers count.
+    """
+    direct = f"{_IN_TRIAL} and arm = 'direct' and checkpoint_id = coalesce(?, checkpoint_id)"
+    return _figures(db, direct, since, until, who)
 
 
-def _figures(db: Database, where: str, since: float, until: float | None, *values: str) -> Figures:
+def _figures(
+    db: Database, where: str, since: float, until: float | None, *values: str | None
+) -> Figures:
     # What callers broke off says nothing of who answered.
     some = f"from exchanges where at >= ? and at < coalesce(?, 1e12) and status <> 499 and {where}"
     asked = (since, until, *values)
