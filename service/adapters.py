@@ -40,9 +40,15 @@ class Adapted(NamedTuple):
     identity: str
 
 
-def adapted(home: Home, identity: str, progress: Progress) -> Adapted | None:
-    """A student by its id, or the base; None if it has to be merged to be served: what a base in
-    4 bits stands for is in the merged copy alone.
+def adapted(home: Home, identity: str, device: str, progress: Progress) -> Adapted | None:
+    """A student by its id, or the base; None if it has to have a server of its own.
+
+    What a base in 4 bits stands for is in the merged copy alone. And a CPU's server answers for the
+    base through its last adapter when both are in one batch: -1, for none, is taken for a place
+    (vllm-project/vllm#48421).
+
+    Args:
+        device: what servers run on.
 
     Raises:
         ConfigError: there is no such checkpoint.
@@ -50,7 +56,7 @@ def adapted(home: Home, identity: str, progress: Progress) -> Adapted | None:
     """
     with closing(connect(home.store)) as db:
         if identity == BASE:
-            return _base(db)
+            return _base(db) if device == "gpu" else None
         checkpoint = checkpoints.checkpoint(db, identity)
         job = json.loads(checkpoints.job_of(db, checkpoint))
         if job.get("adapter") != "lora":

@@ -173,7 +173,8 @@ class Fleet:
 
     async def _beside_others(self, identity: str) -> Seat | None:
         """A seat at a server that others of its base share; None if it takes no part there."""
-        one = await asyncio.to_thread(adapted, self._home, identity, self._progress)
+        device = self._settings.runs_on
+        one = await asyncio.to_thread(adapted, self._home, identity, device, self._progress)
         if one is None:
             return None
         shared = self._adapters.has_server(one)

@@ -36,7 +36,7 @@ class Place:
         self.adapters = Adapters(self.home.root, settings, Silent(), 20.0)
 
     def one(self, identity: str) -> Adapted:
-        found = adapted(self.home, identity, Silent())
+        found = adapted(self.home, identity, "gpu", Silent())
         assert found is not None
         return found
 
@@ -88,7 +88,8 @@ def test_students_of_one_base_answer_from_one_server(tmp_path: Path) -> None:
             assert answer.headers["x-preceptor-checkpoint"] == identity
             served = Path(gateway.events("answered")[-1]["weights"])
             assert folder in (served.name, served.parent.name)
-        assert servers(gateway) == 2
+        # The champion's, that of the adapters, and on a CPU the base's.
+        assert servers(gateway) == 3
 
 
 def servers(gateway: Gateway) -> int:
@@ -188,20 +189,26 @@ def test_an_adapter_that_changed_is_found_out(tmp_path: Path) -> None:
     home = make_home(tmp_path)
     (home.runs / "two" / "adapter" / "adapter_model.safetensors").write_text("other")
     with pytest.raises(WeightsError, match="is not what was trained"):
-        adapted(home, "two", Silent())
+        adapted(home, "two", "gpu", Silent())
 
 
 def test_one_whose_base_changed_is_found_out(tmp_path: Path) -> None:
     home = make_home(tmp_path)
     told(home, "two", base_weights="0" * 64)
     with pytest.raises(WeightsError, match="is not what two was trained on"):
-        adapted(home, "two", Silent())
+        adapted(home, "two", "gpu", Silent())
 
 
 def test_who_was_trained_over_four_bits_is_served_merged(tmp_path: Path) -> None:
     home = make_home(tmp_path)
     told(home, "two", adapter="qlora")
-    assert adapted(home, "two", Silent()) is None
+    assert adapted(home, "two", "gpu", Silent()) is None
+
+
+def test_on_a_cpu_the_base_is_not_asked_beside_adapters(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    assert adapted(home, BASE, "cpu", Silent()) is None
+    assert adapted(home, BASE, "gpu", Silent()) is not None
 
 
 def test_an_adapter_that_the_server_refuses_is_served_merged(tmp_path: Path) -> None:

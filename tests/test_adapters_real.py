@@ -17,7 +17,7 @@ from pipelines.store.checkpoints import CHAMPION, Checkpoint
 from pipelines.store.connection import connect, transaction
 from pipelines.training.job import RunFolder
 from service.adapters import Adapted, Adapters, adapted
-from service.seat import BASE, Seat
+from service.seat import Seat
 from teachers.engine import EngineSettings
 from teachers.errors import SyncMismatch
 from teachers.files import sha256_of
@@ -61,33 +61,34 @@ def test_students_are_told_apart_on_one_server(home: Home) -> None:
 async def _asked(home: Home) -> None:
     settings = EngineSettings(device="cpu", max_num_seqs=8, kv_cache_gib=1)
     adapters = Adapters(home.root, settings, Silent(), 120.0)
-    near, far, base = (_one(home, name) for name in (*STUDENTS, BASE))
-    seats = [await adapters.seat(one) for one in (near, far, base)]
+    near, far = (_one(home, name) for name in STUDENTS)
+    seats = [await adapters.seat(one) for one in (near, far)]
     try:
-        assert len({seat.engine for seat in seats}) == 1
-        texts = await asyncio.gather(*map(_says, seats))
-        assert len(set(texts)) == len(texts), texts
+        assert seats[0].engine is seats[1].engine
+        alone = [await _says(seat) for seat in seats]
+        assert alone[0] != alone[1]
+        assert await asyncio.gather(*map(_says, seats)) == alone
         # One's adapter under the other's id is not what the other was trained to be.
         with pytest.raises(SyncMismatch):
             await adapters.seat(far._replace(folder=near.folder))
         await seats.pop(0).stop()
-        assert await _says(seats[0])
+        assert await _says(seats[0]) == alone[1]
     finally:
         for seat in seats:
             await seat.stop()
-    assert not adapters.has_server(base)
+    assert not adapters.has_server(far)
 
 
 def _one(home: Home, identity: str) -> Adapted:
-    found = adapted(home, identity, Silent())
+    found = adapted(home, identity, "cpu", Silent())
     assert found is not None
     return found
 
 
 async def _says(seat: Seat) -> str:
-    """Its likeliest answer."""
+    """How its likeliest answer begins: further on rounding decides, which a batch changes."""
     asked = [{"role": "user", "content": "Write a poem about a ship, a storm and a lighthouse."}]
-    body: dict[str, Any] = {"messages": asked, "temperature": 0.0, "max_tokens": 48}
+    body: dict[str, Any] = {"messages": asked, "temperature": 0.0, "max_tokens": 4}
     async with await seat.send("/v1/chat/completions", body, "id") as answer:
         said = await answer.json()
     return str(said["choices"][0]["message"]["content"])
