@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from pipelines import scoring
 from pipelines.hygiene.split import kept_back
 from pipelines.store.connection import connect, transaction
 from pipelines.training.reward_notes import Norm
 from teachers.errors import RoundStopped, Uncertified
+from teachers.files import Growing
 from tests.commands import Cli
 from tests.places import Meddler, Place
 from tests.steered import constitution, principle, requests
@@ -149,17 +151,29 @@ def test_a_second_run_scores_nothing(place: Place) -> None:
     assert place.one("select max(created_at) from reward_scores") == before
 
 
-def test_a_killed_appraisal_goes_on_where_it_was(place: Place) -> None:
+class FirstAlone(Growing):
+    """Gives the first of some lines."""
+
+    def new(self) -> list[bytes]:
+        return super().new()[:1]
+
+
+def test_a_killed_appraisal_goes_on_where_it_was(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     every = place.one("select count(*) from reward_scores")
     place.empty()
 
     def stop() -> None:
         raise RuntimeError("stopped")
 
-    with pytest.raises(RuntimeError, match="stopped"):
-        place.run(place.recipe(), Meddler("score held-out pairs", 1, stop))
+    # However soon the scores come: the first is kept before the others are read.
+    with monkeypatch.context() as slowed:
+        slowed.setattr(scoring, "Growing", FirstAlone)
+        with pytest.raises(RuntimeError, match="stopped"):
+            place.run(place.recipe(), Meddler("score held-out pairs", 1, stop))
     kept = place.ask("select id, created_at from reward_scores")
-    assert 0 < len(kept) < every
+    assert len(kept) == 1 < every
     assert not list(place.home.root.glob("score-*"))
     place.run(place.recipe())
     assert set(kept) < set(place.ask("select id, created_at from reward_scores"))
