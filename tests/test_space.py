@@ -34,7 +34,7 @@ def home(tmp_path: Path) -> Home:
     for name in STUDENTS:
         folder = home.runs / name
         for part in ("adapter", "checkpoints/checkpoint-9"):
-            (folder / part).mkdir(parents=True)
+            (folder / part).mkdir(parents=True, exist_ok=True)
             (folder / part / "adapter_model.safetensors").write_text("weights")
         (folder / "checkpoints/checkpoint-9/optimizer.pt").write_bytes(bytes(SIZE))
         (folder / "result.json").write_text("{}")

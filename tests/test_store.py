@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -108,6 +109,20 @@ def test_two_processes_that_make_the_store_at_once_make_one(path: Path) -> None:
     counts = children(*[program] * 4)
     assert len(set(counts)) == 1, counts
     assert int(counts[0]) > 10
+
+
+def test_who_comes_while_another_makes_the_store_waits(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    other = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+    other.execute("create table something (x)")
+    other.execute("BEGIN IMMEDIATE")
+    done = threading.Timer(0.5, other.execute, ["COMMIT"])
+    done.start()
+    db = connect(path)
+    assert db.execute("pragma journal_mode").fetchone()[0] == "wal"
+    done.join()
+    other.close()
+    db.close()
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def now() -> float:
 def _choose_journal(db: Database, path: Path, version: Version) -> None:
     current = str(db.execute("PRAGMA journal_mode").fetchone()[0])
     if wal_is_safe(version):
-        db.execute("PRAGMA journal_mode=WAL")
+        _to_wal(db)
     elif current == "wal":
         raise StoreError(
             f"{path} is in WAL mode, and SQLite {'.'.join(map(str, version))} can corrupt it.",
@@ -134,6 +134,19 @@ def _choose_journal(db: Database, path: Path, version: Version) -> None:
         )
     else:
         db.execute("PRAGMA journal_mode=DELETE")
+
+
+def _to_wal(db: Database) -> None:
+    """Waits for whoever changes the same at this moment: SQLite itself gives up at once."""
+    end = time.monotonic() + BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as busy:
+            if "locked" not in str(busy) or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
 
 
 def damaged(path: Path, error: Exception) -> StoreError:
