@@ -27,7 +27,7 @@ from service.champion import Champion
 from service.limits import Limits
 from service.options import Options
 from service.redaction import MOST, PATTERNS, redacted
-from service.traffic import worse
+from service.traffic import LOOK_EVERY_S, worse
 from teachers.errors import ConfigError
 from teachers.progress import Silent
 from tests.commands import Cli
@@ -47,7 +47,9 @@ def gateway(shared: Gateway) -> Iterator[Gateway]:
     """The shared one, without a trial."""
     yield shared
     with closing(connect(shared.home.store)) as db, transaction(db):
-        traffic.end(db, "the test is over")
+        ended = traffic.end(db, "the test is over")
+    if ended:
+        time.sleep(LOOK_EVERY_S + 0.2)  # until the service has seen it
 
 
 def who(response: httpx.Response) -> str:
