@@ -12,43 +12,38 @@ first token.
 
 import asyncio
 import json
-import os
 import re
-import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
 import psutil
 
 from benchmarks.policy_runs import requests
+from benchmarks.serving import served
 from benchmarks.verdict import conclude, show, skip
 from pipelines.home import Home
-from pipelines.store import checkpoints, datasets, rounds
+from pipelines.store import checkpoints
 from pipelines.store.checkpoints import CHAMPION, Checkpoint
 from pipelines.store.connection import connect, transaction
-from pipelines.training.job import RunFolder, SftJob
+from pipelines.training.job import Result, RunFolder, SftJob
 from pipelines.training.journal import Metric
 from pipelines.training.run import train
 from teachers.errors import WeightsError
 from teachers.progress import Silent
 from teachers.weights import Weights, prepare
-from tests.commands import free_port
-from tests.served import serving_process
+from tests.served import add_student, serving_process
 
 BAR, MOST_ADDED_MS = 0.97, 5.0
 STREAMS, TOKENS, PAIRS = 32, 128, 8
 SWAPS, ASKERS = 20, 8
 FIRST_TOKENS = 150
-START_S = 300
 STUDENTS = ("red", "blue")
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 _SAID = re.compile(rb'"content":"((?:[^"\\]|\\.)*)"')
@@ -95,7 +90,8 @@ def main() -> None:
             asyncio.run(_student(home, base, name))
             print(f"the {name} student is trained", flush=True)
         _promote(home, STUDENTS[0])
-        with _served(home) as (ours, direct):
+        with served(home, "--no-worker") as (port, process):
+            ours, direct = Address(port, "none", CHAMPION), _behind(process)
             pairs = [asyncio.run(_pair(direct, ours)) for _ in range(PAIRS)]
             seen = asyncio.run(_swapped(home, ours))
     rows = [[f"{one:.0f}", f"{other:.0f}", f"{other / one:.3f}"] for one, other in pairs]
@@ -132,16 +128,14 @@ async def _student(home: Home, base: Weights, name: str) -> None:
         max_length=256,
     )
     await train(job, folder, deaf, Silent())
+    run = RunFolder(folder)
+    result = Result.model_validate_json(run.result.read_text())
+    student = Checkpoint(
+        *(name, name, result.steps, run.adapter, result.adapter_sha256),
+        *(run.merged, result.weights),
+    )
     with closing(connect(home.store)) as db, transaction(db):
-        rounds.open_round(db, name, name, 1, "{}")
-        datasets.add_dataset(db, name, datasets.StoredDataset(name, 1, folder / "none", ""), [])
-        checkpoints.open_training(db, name, name, name, job.model_dump_json(), folder)
-        checkpoints.close_training(db, name, "done")
-        run = RunFolder(folder)
-        weights = json.loads(run.result.read_text())["weights"]
-        checkpoints.add_checkpoint(
-            db, Checkpoint(name, name, 1, run.adapter, "", run.merged, weights)
-        )
+        add_student(db, student, job.model_dump_json())
 
 
 def _asked(count: int) -> list[str]:
@@ -163,35 +157,6 @@ def _promote(home: Home, name: str) -> None:
 
 
 # --- Serving ------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _served(home: Home) -> Iterator[tuple[Address, Address]]:
-    """`preceptor serve`: its address, and its model server's own."""
-    port = free_port()
-    command = [sys.executable, "-m", "service.cli", "serve", "--no-worker", "--port", port]
-    environment = {**os.environ, "PRECEPTOR_HOME": str(home.root)}
-    log = home.root / "serve.txt"
-    with log.open("w") as out:
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
-    try:
-        _until_served(port, process, log)
-        yield Address(int(port), "none", CHAMPION), _behind(process)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-
-def _until_served(port: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    end = time.monotonic() + START_S
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/health").json()["checkpoint"] in STUDENTS:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.5)
-    raise SystemExit(f"nothing is served:\n{log.read_text()[-2000:]}")
 
 
 def _behind(process: "subprocess.Popen[bytes]") -> Address:

@@ -13,15 +13,11 @@ user all or none, about as many as asked for. Then the champion is rolled back a
 and whoever asks is answered by the one that it is.
 """
 
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +25,7 @@ import httpx
 from scipy.stats import binomtest
 from sqlite_utils import Database
 
+from benchmarks.serving import START_S, served
 from benchmarks.verdict import conclude, show, skip
 from pipelines.gates.statistics import mcnemar
 from pipelines.home import Home
@@ -41,14 +38,13 @@ from service.client import Client
 from service.runs import add, requested
 from teachers.errors import WeightsError
 from teachers.weights import Weights, prepare
-from tests.commands import free_port
 
 BAR_P, LIMIT_S = 0.05, 60 * 60
 ROUNDS = 3
 SHARE, USERS, TIMES = 0.3, 60, 2
 LEAST_P = 0.001
 """A share of users that is less likely than that is not the one that was asked for."""
-START_S, POLL_S = 300.0, 2.0
+POLL_S = 2.0
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 
@@ -76,7 +72,7 @@ def main() -> None:
         home = Home(Path(place))
         with closing(connect(home.store)) as db:
             run_id = _queue(db, home, base)
-            with _served(home) as url, Client(url) as client:
+            with served(home) as (port, _), Client(url := f"http://127.0.0.1:{port}") as client:
                 _until(lambda: client.run(run_id).state not in ("queued", "running"), LIMIT_S)
                 print(client.run(run_id).note, flush=True)
                 found = _rounds(db, run_id)
@@ -112,35 +108,6 @@ def _recipes(base: str) -> list[Recipe]:
         one.model_copy(update={"student": one.student.model_copy(update={"weights": base})})
         for one in (demo, concise.model_copy(update=labelled), grpo)
     ]
-
-
-@contextmanager
-def _served(home: Home) -> Iterator[str]:
-    """`preceptor serve` with its worker; its address."""
-    port = free_port()
-    command = [sys.executable, "-m", "service.cli", "serve", "--port", port]
-    home.logs.mkdir(parents=True, exist_ok=True)
-    with (home.logs / "serve.log").open("w") as out:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, "PRECEPTOR_HOME": str(home.root)},
-            stdout=out,
-            stderr=out,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _until(lambda: _answers(url) or process.poll() is not None, START_S)
-        yield url
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/api/v1/health").status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def _until(what: Callable[[], bool], limit_s: float) -> None:

@@ -31,7 +31,7 @@ from pipelines.training.journal import Metric
 from pipelines.training.run import train
 from pipelines.training.score_job import Scorable, Scored, ScoreJob
 from service.progress import Shown
-from teachers.engine import has_nvidia
+from teachers.engine import this_device
 from teachers.errors import WeightsError
 from teachers.progress import Progress, step
 from teachers.records import Message, content_id
@@ -90,7 +90,7 @@ async def _people(place: Path, base: Weights, gold: Path, progress: Progress) ->
     learned = [one for one in pairs if not kept_back(_conversation(one), HELD_OUT)]
     dataset = place / "people.jsonl"
     dataset.write_text("".join(f"{json.dumps(_row(one))}\n" for one in learned))
-    device: Any = "gpu" if has_nvidia() else "cpu"
+    device = this_device()
     job = RewardJob(
         objective="reward",
         base=base.path,

@@ -14,6 +14,7 @@ from pipelines.store import checkpoints
 from pipelines.store.checkpoints import Checkpoint
 from pipelines.training.job import RunFolder, read_job
 from teachers.errors import WeightsError
+from teachers.files import sha256_of
 from teachers.progress import Progress, step
 from teachers.weights import Weights, checked, child_environment, last_line, whole
 
@@ -61,6 +62,12 @@ def base_of(db: Database, path: Path, weights: str, progress: Progress) -> Path:
         for (name,) in db.execute(sql, (weights, str(path))).fetchall():
             merged(db, checkpoints.checkpoint(db, name), progress)
     return checked(path).path
+
+
+def has_its_adapter(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint's adapter is there, and is what was trained."""
+    kept = checkpoint.adapter / "adapter_model.safetensors"
+    return kept.is_file() and sha256_of(kept) == checkpoint.adapter_sha256
 
 
 def can_be_made_again(run: RunFolder) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sqlite_utils import Database
 
-from pipelines.copies import base_of
+from pipelines.copies import base_of, has_its_adapter
 from pipelines.source import CHECKPOINT
 from pipelines.store import checkpoints, reward_scores, rounds
 from pipelines.store.checkpoints import Checkpoint
@@ -22,9 +22,9 @@ from pipelines.training.job import RewardJob
 from pipelines.training.run import environment
 from pipelines.training.score_job import Scorable, Scored, ScoreFolder, ScoreJob
 from pipelines.workbench import Workbench
-from teachers.engine import has_nvidia, tail
+from teachers.engine import tail, this_device
 from teachers.errors import ConfigError, TrainingError, Uncertified
-from teachers.files import Growing, sha256_of
+from teachers.files import Growing
 from teachers.process import kill_group
 from teachers.progress import Progress, step
 from teachers.records import Message, content_id
@@ -116,11 +116,11 @@ def score_job(db: Database, model: Checkpoint, progress: Progress) -> ScoreJob:
         raise ConfigError(
             f"{model.id[:16]} is no reward model.", hint="train.objective: reward trains one."
         )
-    if sha256_of(model.adapter / "adapter_model.safetensors") != model.adapter_sha256:
+    if not has_its_adapter(model):
         raise TrainingError(f"{model.adapter} is not what was trained: its files have changed.")
     trained = RewardJob.model_validate_json(checkpoints.job_of(db, model))
     base = base_of(db, trained.base, trained.base_weights, progress)
-    return ScoreJob(base=base, adapter=model.adapter, device="gpu" if has_nvidia() else "cpu")
+    return ScoreJob(base=base, adapter=model.adapter, device=this_device())
 
 
 async def _score(

@@ -7,18 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlite_utils import Database
-
 from pipelines import copies
 from pipelines.home import Home
 from pipelines.store import checkpoints
-from pipelines.store.checkpoints import Checkpoint
 from pipelines.store.connection import connect
 from pipelines.training.job import RunFolder
-from service.seat import BASE, LOST, Seat
+from service.seat import BASE, LOST, Seat, found
 from teachers.engine import Engine, EngineSettings, load_adapter, unload_adapter
 from teachers.errors import PreceptorError, WeightsError
-from teachers.files import sha256_of
 from teachers.progress import Progress
 from teachers.sync import Probe, agree
 from teachers.weights import Weights, checked
@@ -54,9 +50,9 @@ def adapted(home: Home, identity: str, device: str, progress: Progress) -> Adapt
         ConfigError: there is no such checkpoint.
         WeightsError: its base is gone, or its adapter is not what was trained.
     """
+    if identity == BASE:
+        return _base(home, progress) if device == "gpu" else None
     with closing(connect(home.store)) as db:
-        if identity == BASE:
-            return _base(db) if device == "gpu" else None
         checkpoint = checkpoints.checkpoint(db, identity)
         job = json.loads(checkpoints.job_of(db, checkpoint))
         if job.get("adapter") != "lora":
@@ -64,26 +60,20 @@ def adapted(home: Home, identity: str, device: str, progress: Progress) -> Adapt
         base = checked(copies.base_of(db, Path(job["base"]), job["base_weights"], progress))
     if base.fingerprint != job["base_weights"]:
         raise WeightsError(f"{base.path} is not what {identity[:16]} was trained on.")
-    _refuse_changed(checkpoint)
+    if not copies.has_its_adapter(checkpoint):
+        raise WeightsError(
+            f"{checkpoint.adapter} is not what was trained: it has changed, or is gone.",
+            hint="Put its files back, or train the round again.",
+        )
     probe = Probe.read(RunFolder(checkpoint.merged.parent).probe)
     return Adapted(base, checkpoint.adapter, job["rank"], probe, checkpoint.weights, checkpoint.id)
 
 
-def _base(db: Database) -> Adapted | None:
-    if (base := checkpoints.last_base(db)) is None:
+def _base(home: Home, progress: Progress) -> Adapted | None:
+    if (served := found(home, None, progress)) is None:
         return None
-    weights = checked(base.path)
-    probe = Probe.read(base.run_folder / "probe.json")
-    return Adapted(weights, None, 0, probe, weights.fingerprint, BASE)
-
-
-def _refuse_changed(checkpoint: Checkpoint) -> None:
-    kept = checkpoint.adapter / "adapter_model.safetensors"
-    if not kept.is_file() or sha256_of(kept) != checkpoint.adapter_sha256:
-        raise WeightsError(
-            f"{kept} is not what was trained: it has changed, or is gone.",
-            hint="Put the file back, or train the round again.",
-        )
+    weights = served.weights
+    return Adapted(weights, None, 0, served.probe, weights.fingerprint, served.identity)
 
 
 class _Server(NamedTuple):

@@ -22,7 +22,7 @@ from pipelines.home import Home
 from pipelines.store.connection import loaded_version, wal_is_safe
 from pipelines.store.health import health
 from service.serving import running
-from teachers.engine import has_nvidia
+from teachers.engine import has_nvidia, this_device
 from teachers.errors import VerifierError
 from teachers.files import sha256_of
 from teachers.process import alive
@@ -56,7 +56,7 @@ def check(home: Home, port: int = GATEWAY_PORT) -> list[Finding]:
         home: the installation to look at; it need not exist yet.
         port: where the gateway is to listen.
     """
-    device = "gpu" if has_nvidia() else "cpu"
+    device = this_device()
     return [
         python(sys.version_info[:2]),
         machine(os.cpu_count() or 1, psutil.virtual_memory().total),

@@ -4,6 +4,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from pipelines.store.checkpoints import CHAMPION
@@ -57,6 +58,11 @@ class Exchange:
         self.ended = self.failed = False
         """Whether a stream has said that this was all; that something went wrong."""
         self._whole: dict[str, Any] = {}
+
+    @cached_property
+    def expected_tokens(self) -> int:
+        """What it may take of its token's budget; without a token nobody counts."""
+        return self.asked.expected_tokens if self.token_id else 0
 
     @property
     def follows_champion(self) -> bool:

@@ -5,6 +5,8 @@ from typing import Literal, NamedTuple
 from service.seat import ANSWER_LIMIT_S
 from teachers.engine import EngineSettings
 
+MOST_ADAPTERS = 8
+
 
 class Options(NamedTuple):
     """What is served, and done beside it."""
@@ -32,6 +34,16 @@ class Options(NamedTuple):
             device: `cpu` or `gpu`.
         """
         return self.served_as == "adapter" or (self.served_as == "auto" and device == "gpu")
+
+    def most(self, device: str) -> int:
+        """Students beside the champion, at most.
+
+        Args:
+            device: `cpu` or `gpu`.
+        """
+        if self.others is not None:
+            return self.others
+        return MOST_ADAPTERS if self.as_adapters(device) else 1
 
     def flags(self) -> list[str]:
         """The same for the command line."""

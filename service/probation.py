@@ -70,5 +70,7 @@ def _reason(db: Database, move: Move) -> str | None:
     if before.checkpoint_id == move.checkpoint_id:
         return None
     ours = exchanges.of_champion(db, move.at, who=move.checkpoint_id)
+    if not ours.failed:
+        return None  # usually; a day of answers is not counted every second for that
     since = move.at - BEFORE_S
     return fails_more(ours, exchanges.of_champion(db, since, move.at, before.checkpoint_id))

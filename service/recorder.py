@@ -36,17 +36,17 @@ class Recorder:
 
     def began(self, exchange: Exchange) -> None:
         """Take note of an exchange; every one has to end."""
-        self._limits.begin(exchange.token_id, exchange.asked.expected_tokens)
+        self._limits.begin(exchange.token_id, exchange.expected_tokens)
 
     def left(self, exchange: Exchange) -> None:
         """Forget an exchange that began and was not asked."""
-        self._limits.spend(exchange.token_id, 0, exchange.asked.expected_tokens)
+        self._limits.spend(exchange.token_id, 0, exchange.expected_tokens)
 
     def ended(self, exchange: Exchange, status: int) -> None:
         """Take an exchange that is over."""
         one = exchange.stored(status)
         took = one.prompt_tokens + one.completion_tokens
-        self._limits.spend(one.token_id, took, exchange.asked.expected_tokens)
+        self._limits.spend(one.token_id, took, exchange.expected_tokens)
         if len(self._waiting) < _MOST_WAITING:
             self._waiting.append((exchange, one))
 

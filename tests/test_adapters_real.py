@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipelines.home import Home
-from pipelines.store import checkpoints, datasets, rounds
+from pipelines.store import checkpoints
 from pipelines.store.checkpoints import CHAMPION, Checkpoint
 from pipelines.store.connection import connect, transaction
 from pipelines.training.job import RunFolder
@@ -23,6 +23,7 @@ from teachers.errors import SyncMismatch
 from teachers.files import sha256_of
 from teachers.progress import Silent
 from teachers.weights import Weights, child_environment, fingerprint
+from tests.served import add_student
 
 STUDENTS = {"near": "0.03", "far": "0.031"}
 
@@ -42,15 +43,10 @@ def home(packaged: Weights, tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 def _store(home: Home, name: str, run: RunFolder) -> None:
+    sha256 = sha256_of(run.adapter / "adapter_model.safetensors")
+    made = Checkpoint(name, name, 1, run.adapter, sha256, run.merged, fingerprint(run.merged))
     with closing(connect(home.store)) as opened, transaction(opened) as db:
-        rounds.open_round(db, "round", "r", 1, "{}")
-        rows = datasets.StoredDataset("dataset", 1, home.root / "none", "")
-        datasets.add_dataset(db, "round", rows, [])
-        checkpoints.open_training(db, name, "round", "dataset", run.job.read_text(), run.root)
-        checkpoints.close_training(db, name, "done")
-        sha256 = sha256_of(run.adapter / "adapter_model.safetensors")
-        made = Checkpoint(name, name, 1, run.adapter, sha256, run.merged, fingerprint(run.merged))
-        checkpoints.add_checkpoint(db, made)
+        add_student(db, made, run.job.read_text())
         checkpoints.move_alias(db, CHAMPION, name, "test")
 
 

@@ -18,7 +18,7 @@ from pipelines import copies, space
 from pipelines.home import Home
 from pipelines.scoring import score_job
 from pipelines.source import prepared
-from pipelines.store import checkpoints, datasets, rounds
+from pipelines.store import checkpoints
 from pipelines.store.checkpoints import CHAMPION, Checkpoint
 from pipelines.store.connection import connect, transaction
 from pipelines.training import merge
@@ -29,6 +29,7 @@ from teachers.progress import Silent
 from teachers.weights import checked, whole
 from tests.commands import Cli
 from tests.runs import Run, settings, turn
+from tests.served import add_student
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -73,12 +74,7 @@ def _stored(home: Home, name: str, job: SftJob, run: Run) -> Checkpoint:
         *(folder.merged, result.weights),
     )
     with closing(connect(home.store)) as opened, transaction(opened) as db:
-        rounds.open_round(db, "round", "r", 1, "{}")
-        datasets.add_dataset(db, "round", datasets.StoredDataset("dataset", 1, job.dataset, ""), [])
-        told = job.model_dump_json()
-        checkpoints.open_training(db, made.training_run_id, "round", "dataset", told, folder.root)
-        checkpoints.close_training(db, made.training_run_id, "done")
-        checkpoints.add_checkpoint(db, made)
+        add_student(db, made, job.model_dump_json())
     return made
 
 

@@ -101,13 +101,14 @@ def tree() -> set[str]:
     """The paths in README's annotated tree: two spaces a level, folders end in a slash."""
     found = re.search(r"^## The tree\n.*?```\n(.*?)```", README.read_text(), re.DOTALL | re.M)
     assert found, "README.md has no block under '## The tree'"
-    paths, above = set(), [""]
+    paths, above = set[str](), [""]
     for line in found[1].splitlines():
         name, _, comment = line.strip().partition(" ")
         assert comment.strip(), f"README's tree says nothing about {name}"
         level = (len(line) - len(line.lstrip())) // 2
         above[level + 1 :] = [above[level] + name]
-        paths.add(above[level] + name)
+        assert above[-1] not in paths, f"README's tree shows {above[-1]} twice"
+        paths.add(above[-1])
     return paths
 
 

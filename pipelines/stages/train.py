@@ -26,7 +26,7 @@ from pipelines.training.job import (
 )
 from pipelines.training.journal import Metric
 from pipelines.training.run import train
-from teachers.engine import has_nvidia
+from teachers.engine import this_device
 from teachers.errors import PreceptorError, TrainingError
 from teachers.files import sha256_of
 from teachers.records import content_id
@@ -135,7 +135,7 @@ def _job(context: Context, dataset_id: str) -> Job:
         "base": context.base.path,
         "base_weights": context.base.fingerprint,
         "dataset": dataset.path,
-        "device": "gpu" if has_nvidia() else "cpu",
+        "device": this_device(),
         **settings.model_dump(),
     }
     if settings.wants_rollouts:
