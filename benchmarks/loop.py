@@ -103,6 +103,9 @@ def _recipes(base: str) -> list[Recipe]:
         "judge": None,
         "pairs": concise.pairs.model_copy(update={"source": "construction"}),
         "teacher": concise.teacher.model_copy(update={"weights": base}),
+        # A student that has learned nothing but sums rambles more than the base does, and the
+        # recipe is for the base: after one epoch more than half of its answers are cut as before.
+        "train": concise.train.model_copy(update={"epochs": 2, "learning_rate": 2e-4}),
     }
     return [
         one.model_copy(update={"student": one.student.model_copy(update={"weights": base})})
